@@ -1,0 +1,39 @@
+"""Every error graphnn raises on purpose. All derive from GraphnnError; each is also the built-in error users expect."""
+
+from __future__ import annotations
+
+
+class GraphnnError(Exception):
+    """Base of all graphnn errors. The first line says what is wrong; notes say where, and what to do."""
+
+
+class ShapeError(GraphnnError, ValueError):
+    """Sizes or ranks that do not fit together."""
+
+
+class DTypeError(GraphnnError, TypeError):
+    """A dtype that an operation does not take, or two that differ where they must agree."""
+
+
+class NumericsError(GraphnnError, ValueError):
+    """A value out of range: a class index, an id, a NaN where none may be."""
+
+
+class UnsupportedError(GraphnnError, NotImplementedError):
+    """Something that cannot be done here, and what can be done instead."""
+
+
+class VerifyError(GraphnnError, ValueError):
+    """A graph that is not well formed."""
+
+
+class PassError(GraphnnError, RuntimeError):
+    """A pass failed or returned a graph that does not verify; names the pass."""
+
+
+class FileFormatError(GraphnnError, ValueError):
+    """A model file that is damaged, foreign, too new, or not a model file."""
+
+
+class KernelStoreError(GraphnnError, OSError):
+    """The kernel store cannot be used, or a kernel cannot be built purely."""
