@@ -4,7 +4,26 @@ from __future__ import annotations
 
 
 class GraphnnError(Exception):
-    """Base of all graphnn errors. The first line says what is wrong; notes say where, and what to do."""
+    """Base of all graphnn errors. The first line says what is wrong; the notes say where, and what to do.
+
+    `hint` is what the user should do; it is shown last, after the notes added while the error travels up.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.located = False
+        if hint is not None:
+            self.add_note(f"  hint      {hint}")
+
+    def locate(self, prefix: str, notes: list[str]) -> None:
+        """Say once where it happened: prefix the message, and put `notes` before the hint."""
+        if self.located:
+            return
+        self.located = True
+        self.args = (f"{prefix}{self.args[0]}",)
+        kept = list(getattr(self, "__notes__", []))
+        self.__notes__ = [*notes, *kept]
 
 
 class ShapeError(GraphnnError, ValueError):

@@ -1,0 +1,94 @@
+"""Groups of nodes that run as one kernel. Made by passes only; their meaning is their body."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphnn.errors import ShapeError
+from graphnn.ir.dims import Size
+from graphnn.ir.graph import Graph, Node, Value
+from graphnn.ir.interpret import run_nodes
+from graphnn.ir.op import Arrays, Cotangents, Fusion, Op, Types
+from graphnn.ir.rewrite import inline
+from graphnn.ir.types import TensorType
+from graphnn.ir.vjp import vjp
+
+
+def _check_body(body: Graph, inputs: Types) -> None:
+    expected = tuple(value.type for value in body.inputs)
+    if inputs != expected:
+        raise ShapeError(f"the body takes {expected}, not {inputs}")
+
+
+def _run(body: Graph, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    values = run_nodes(body, dict(zip(body.inputs, inputs, strict=True)), {})
+    return tuple(values[value] for value in body.outputs)
+
+
+def _body_flops(body: Graph) -> Size:
+    total: Size = 0
+    for node in body.nodes:
+        total = total + node.op.flops(*(value.type for value in node.inputs))
+    return total
+
+
+@dataclass(frozen=True)
+class Fused(Op):
+    """Elementwise work, and reductions at its end, as one kernel: the outputs of `body`."""
+
+    name = "fused"
+    fusion = Fusion.OPAQUE
+    body: Graph
+
+    def infer(self, *inputs: TensorType) -> Types:
+        _check_body(self.body, inputs)
+        return tuple(value.type for value in self.body.outputs)
+
+    def numpy(self, *inputs: np.ndarray) -> Arrays:
+        return _run(self.body, inputs)
+
+    def grad(self, node: Node, *d_outputs: Value | None) -> Cotangents:
+        return vjp(inline(self.body, node.inputs), d_outputs, node.inputs)
+
+    def decompose(self, *inputs: Value) -> tuple[Value, ...]:
+        return inline(self.body, inputs)
+
+    def flops(self, *inputs: TensorType) -> Size:
+        return _body_flops(self.body)
+
+
+@dataclass(frozen=True)
+class Epilogue(Op):
+    """A contraction whose elementwise tail runs on each output tile while it is in cache.
+
+    The inputs are those of `producer`, then the further operands of `body`; the body's first input is the producer's
+    output, and its outputs are the results.
+    """
+
+    name = "epilogue"
+    fusion = Fusion.OPAQUE
+    producer: Op
+    producer_inputs: int
+    body: Graph
+
+    def infer(self, *inputs: TensorType) -> Types:
+        made = self.producer.infer(*inputs[:self.producer_inputs])
+        _check_body(self.body, (*made, *inputs[self.producer_inputs:]))
+        return tuple(value.type for value in self.body.outputs)
+
+    def numpy(self, *inputs: np.ndarray) -> Arrays:
+        made = self.producer.numpy(*inputs[:self.producer_inputs])
+        assert isinstance(made, np.ndarray), "a contraction has one output"
+        return _run(self.body, (made, *inputs[self.producer_inputs:]))
+
+    def decompose(self, *inputs: Value) -> tuple[Value, ...]:
+        made = self.producer.one(*inputs[:self.producer_inputs])
+        return inline(self.body, (made, *inputs[self.producer_inputs:]))
+
+    def grad(self, node: Node, *d_outputs: Value | None) -> Cotangents:
+        return vjp(self.decompose(*node.inputs), d_outputs, node.inputs)
+
+    def flops(self, *inputs: TensorType) -> Size:
+        return self.producer.flops(*inputs[:self.producer_inputs]) + _body_flops(self.body)
