@@ -1,4 +1,4 @@
-"""Is this graph well formed? The verifier re-runs every type rule; it is what stands between a stranger's file and the kernels."""
+"""Is this graph well formed? The verifier re-runs every type rule: it stands between a stranger's file and the kernels."""
 
 from __future__ import annotations
 

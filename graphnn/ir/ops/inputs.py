@@ -71,7 +71,8 @@ def parameter(label: str, shape: Sequence[Size | str], init: Initializer | None 
     return placeholder(label, TensorType(as_dtype(dtype), as_shape(shape)), "param", init)
 
 
-def state(label: str, shape: Sequence[Size | str] = (), init: Initializer | None = None, *, dtype: DTypeLike = DType.f32) -> Value:
+def state(label: str, shape: Sequence[Size | str] = (), init: Initializer | None = None, *,
+          dtype: DTypeLike = DType.f32) -> Value:
     """A value that runs keep but training does not optimise: a running mean, an optimiser's slot, a step count."""
     return placeholder(label, TensorType(as_dtype(dtype), as_shape(shape)), "state", init)
 
@@ -81,9 +82,8 @@ def constant(value: object, dtype: DTypeLike | None = None) -> Value:
     array = np.asarray(value)
     if dtype is not None:
         array = array.astype(as_dtype(dtype).numpy)
-    elif not isinstance(value, (np.ndarray, np.generic)):
-        if array.dtype == np.float64:
-            array = array.astype(np.float32)
+    elif not isinstance(value, (np.ndarray, np.generic)) and array.dtype == np.float64:
+        array = array.astype(np.float32)
     if array.dtype == object:
         raise DTypeError(f"{type(value).__name__} cannot be a constant; give numbers or an array")
     return Constant(Array(array.astype(as_dtype(array.dtype).numpy, copy=False))).one()

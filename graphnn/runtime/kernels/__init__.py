@@ -1,1 +1,8 @@
+"""The lowering rules and kernels, one module per family of ops. This is the explicit list: importing it registers the rules."""
 
+from importlib import import_module
+
+FAMILIES = ("fused", "movement", "reduce", "matmul", "convolution", "pool", "index", "softmax", "random", "scan")
+
+for family in FAMILIES:
+    import_module(f"graphnn.runtime.kernels.{family}")

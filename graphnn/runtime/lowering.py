@@ -1,0 +1,115 @@
+"""From nodes to rows: what a lowering rule sees, and the table of rules.
+
+A rule is `@lowers(OpClass)` over `def rule(node, at) -> list[Row]`. It is given the node, and `at`, a `Lowering`: the op and
+the shapes with sizes bound to numbers, the addresses of values, scratch. The choice of a kernel variant may depend on the
+symbolic types of the node (`node.inputs[0].shape`), so that new sizes never need a new kernel; the numbers go into the row.
+`kernels/__init__.py` is the explicit list of the modules that register rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from graphnn.errors import UnsupportedError
+from graphnn.ir.dims import Size, bind_size
+from graphnn.ir.graph import Node, Value
+from graphnn.ir.op import Op, describe
+from graphnn.ir.ops.inputs import Constant
+from graphnn.runtime import instruction_set
+from graphnn.runtime.instruction_set import InstructionSet
+from graphnn.runtime.row import Address, Row, Scratch
+
+LoweringRule = Callable[[Node, "Lowering"], list[Row]]
+_RULES: dict[type[Op], LoweringRule] = {}
+
+STREAM_BYTES = 8 << 20      # a result larger than this leaves the cache before anyone reads it
+
+
+def lowers(*ops: type[Op]) -> Callable[[LoweringRule], LoweringRule]:
+    """Register the rule that lowers nodes of these ops."""
+
+    def register(rule: LoweringRule) -> LoweringRule:
+        for op in ops:
+            assert op not in _RULES, f"two lowering rules for {op.name}"
+            _RULES[op] = rule
+        return rule
+
+    return register
+
+
+@dataclass
+class Lowering:
+    """One node with its sizes bound, as a lowering rule sees it."""
+
+    node: Node
+    sizes: Mapping[str, int]
+    places: Mapping[Value, Address]
+    next_reads: frozenset[Value] = frozenset()
+    scratches: list[Scratch] = field(default_factory=list)
+
+    @cached_property
+    def op(self) -> Op:
+        """The node's op, with numbers for names."""
+        return self.node.op.bind(self.sizes)
+
+    @property
+    def isa(self) -> InstructionSet:
+        return instruction_set.current()
+
+    def bind(self, size: Size) -> int:
+        return bind_size(size, self.sizes)
+
+    def shape(self, value: Value) -> tuple[int, ...]:
+        """The shape of a value, in numbers."""
+        return tuple(bind_size(size, self.sizes) for size in value.shape)
+
+    def address(self, value: Value) -> Address:
+        """Where a value's buffer begins; views share the buffer of what they view."""
+        return self.places[value]
+
+    def same_buffer(self, a: Value, b: Value) -> bool:
+        """Whether the plan lets two values share their memory: an update in place."""
+        return self.places[a] == self.places[b]
+
+    def constant(self, value: Value) -> np.ndarray | None:
+        """The array of a value that is known now, else None."""
+        op = value.node.op
+        return op.value.data if isinstance(op, Constant) else None
+
+    def streams(self, value: Value) -> bool:
+        """Whether a result is too large to stay in cache and not read by the next node: write it past the cache."""
+        elements = 1
+        for size in self.shape(value):
+            elements *= size
+        return elements * value.dtype.itemsize > STREAM_BYTES and value not in self.next_reads
+
+    def scratch(self, name: str, nbytes: int) -> Address:
+        """Memory that lives while this node's rows run, 64-byte aligned."""
+        piece = Scratch(self.node, name, nbytes)
+        assert piece not in self.scratches, f"scratch {name!r} twice"
+        self.scratches.append(piece)
+        return Address(piece)
+
+
+def lower(at: Lowering) -> list[Row]:
+    """The rows of a node. Raises UnsupportedError, naming op and line, when there is no kernel for it."""
+    import graphnn.runtime.kernels        # registers the rules
+
+    rule = _RULES.get(type(at.node.op))
+    if rule is None:
+        error = UnsupportedError(f"no compiled kernel for the op {at.node.op.name!r}",
+                                 hint='compile with backend="numpy", or write the op in terms of others (decompose)')
+        error.locate("", describe(tuple(value.type for value in at.node.inputs), at.node.loc))
+        raise error
+    return rule(at.node, at)
+
+
+def has_rule(op: Op) -> bool:
+    """Whether a compiled kernel exists for the op."""
+    import graphnn.runtime.kernels
+
+    return type(op) in _RULES
