@@ -48,6 +48,13 @@ from graphnn.runtime.row import Kernel
 # Called on the path on which Numba would raise. LLVM removes the path of a kernel that cannot, and the name with it.
 _RAISES = "graphnn_a_kernel_must_not_raise"
 
+# Calls of library functions go through the offset table (with `nonlazybind`, for those that are declared): the loader's
+# memory manager, which keeps code within reach of its constants, makes no room for the stubs of other calls.
+_CALL_BY_TABLE = """
+!llvm.module.flags = !{!9000000}
+!9000000 = !{i32 7, !"RtLibUseGOT", i32 1}
+"""
+
 # No closures, no `with`, no rewriting of array expressions: kernels have none, and each pass costs milliseconds.
 _PASSES = (
     TranslateByteCode,
@@ -215,11 +222,14 @@ def generate(lowered: Lowered, isa: InstructionSet) -> Compiled:
     """Optimise for `isa`, emit object code, and refuse a kernel that is not pure."""
     machine = target_machine(isa)
     context = llvm.create_context()
-    module = llvm.parse_assembly(lowered.assembly[0], context)
+    module = llvm.parse_assembly(lowered.assembly[0] + _CALL_BY_TABLE, context)
     for part in lowered.assembly[1:]:
         module.link_in(llvm.parse_assembly(part, context))
     for function in module.functions:
-        if not function.is_declaration and function.name != lowered.symbol:
+        if function.is_declaration:
+            if not function.name.startswith("llvm."):
+                function.add_function_attribute("nonlazybind")
+        elif function.name != lowered.symbol:
             function.linkage = "internal"
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = True

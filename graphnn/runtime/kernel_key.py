@@ -19,10 +19,10 @@ from graphnn.runtime.row import Kernel
 from graphnn.version import __version__
 
 # How many int64 follow the argument pointer, by signature (`Kernel.signature`).
-SIGNATURES = {"row": 2, "epilogue": 5, "walk": 2}
+SIGNATURES = {"row": 2, "epilogue": 5}
 
-# Raise this when the way kernels are compiled changes: it stands for the compiler's options.
-_FORMAT = "graphnn kernel 1: error_model=numpy, O3, loop vectorisation, pic"
+# Its source is part of every key: the options of Numba and LLVM stand there.
+_COMPILER = "graphnn.runtime.kernel_compiler"
 
 _PACKAGE = "graphnn"
 _REACHED = "graphnn.runtime"
@@ -40,7 +40,7 @@ def kernel_key(kernel: Kernel, isa: InstructionSet) -> str:
     if kernel.signature not in SIGNATURES or not function:
         raise KernelStoreError(f"not a kernel: builder {kernel.builder!r}, signature {kernel.signature!r}")
     digest = hashlib.sha256(_environment(isa))
-    digest.update(sources_digest(module))
+    digest.update(sources_digest(_COMPILER) + sources_digest(module))
     digest.update(repr((kernel.builder, kernel.params, kernel.signature)).encode())
     return digest.hexdigest()
 
@@ -48,7 +48,7 @@ def kernel_key(kernel: Kernel, isa: InstructionSet) -> str:
 @cache
 def _environment(isa: InstructionSet) -> bytes:
     """Digest of the versions and of the target machine."""
-    parts = (_FORMAT, __version__, sys.version, _version("numba"), _version("llvmlite"), repr(isa))
+    parts = (__version__, sys.version, _version("numba"), _version("llvmlite"), repr(isa))
     return hashlib.sha256("\0".join(parts).encode()).digest()
 
 

@@ -1,0 +1,336 @@
+"""The executor's compiled half: kernels, kept in the kernel store like any other, that walk a table of rows.
+
+A row of the table is four words: the kernel's address, the offset of its argument slots, its tiles, and how many rows
+from here on are one unit of work (rows of a single tile that follow each other are one unit: one thread runs them all,
+and nobody waits in between). `LOOP` and `END` in place of the address repeat the rows between; the tiles are then the
+trips, the last word the index of the partner.
+
+Tickets. Each row has a count of claimed and a count of finished tiles that only ever grow. The `visit` of a row counts how
+often it has been reached over all runs (run number and loop counters, mixed radix), and visit v owns the tickets from
+v * tiles to (v + 1) * tiles. So nothing is cleared between runs, a thread that runs alone does all the work, and a thread
+that comes late, even whole runs late, finds every ticket taken and walks through.
+
+Runs are announced on a board that workers watch; a worker notes the table it works on in its own slot, then looks again
+whether the announcement still stands (a hazard pointer), so that a table may be freed once no slot names it.
+"""
+
+# pyright: reportIndexIssue=false
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+LOOP, END = 0, 1
+"""In place of a kernel's address."""
+
+WORDS_A_ROW = 4
+
+# The control block of a table: words. What threads write stands on cache lines of its own.
+ROWS, ARGS, COUNT, SCRATCH, SCRATCH_STRIDE, STACK, STACK_STRIDE, TICKETS = range(8)
+FAIL = 8  # 0, or (row + 1) << 32 | code: the first failure
+RUN, TIMES, YIELD = 16, 17, 18  # number of the next parallel run; ticks by row (timed walks); address of sched_yield
+CONTROL_WORDS = 24
+
+# The board of a pool: the announcement, constants, then one cache line for each worker.
+EPOCH, TABLE, NUMBER, THREADS = range(4)  # the epoch is odd while the announcement is being written
+WALK, POOL_YIELD, PATIENCE, STOP, WORKERS = range(8, 13)
+SLOTS, SLOT_WORDS = 16, 8  # of worker w from SLOTS + w * SLOT_WORDS: the table it works on, the last epoch it saw
+WORKING_ON, SEEN = 0, 1
+
+_PAUSES_BEFORE_YIELD = 2000
+
+Kernel = Callable[[int, int, int], int]
+
+
+def serial(timed: bool) -> Kernel:
+    """`serial(control, 0, 0)`: walk the table on this thread; returns 0 or the failure word."""
+    from graphnn.runtime import intrinsics as k
+
+    if timed:
+        ticks = _ticks()
+
+    def kernel(control, tile, scratch):
+        rows, args, count = k.slots(control[ROWS]), control[ARGS], control[COUNT]
+        scratch, stack, level = control[SCRATCH], k.slots(control[STACK]), 0
+        times = k.slots(control[TIMES])
+        i = 0
+        while i < count:
+            function, tiles = rows[4 * i], rows[4 * i + 2]
+            if function > END:
+                slots = args + 8 * rows[4 * i + 1]
+                start = ticks() if timed else 0
+                for t in range(tiles):
+                    code = k.call_kernel(function, slots, t, scratch)
+                    if code != 0:
+                        return k.shl(i + 1, 32) + code
+                if timed:
+                    times[i] += ticks() - start
+            elif function == LOOP:
+                if tiles <= 0:
+                    i = rows[4 * i + 3]
+                else:
+                    stack[2 * level] = tiles
+                    level += 1
+            else:
+                stack[2 * level - 2] -= 1
+                if stack[2 * level - 2] > 0:
+                    i = rows[4 * i + 3]
+                else:
+                    level -= 1
+            i += 1
+        return 0
+
+    return kernel
+
+
+def walk(timed: bool) -> Kernel:
+    """`walk(control, thread, run)`: do this thread's share of a run; returns 0, or 1 after a failure."""
+    from graphnn.runtime import intrinsics as k
+
+    if timed:
+        ticks = _ticks()
+
+    def kernel(control, thread, run):
+        rows, args, count = k.slots(control[ROWS]), control[ARGS], control[COUNT]
+        scratch = control[SCRATCH] + thread * control[SCRATCH_STRIDE]
+        stack, level = k.slots(control[STACK] + thread * control[STACK_STRIDE]), 0
+        tickets, pause_call = control[TICKETS], control[YIELD]
+        fail = k.address_of(control, FAIL)
+        times = k.slots(control[TIMES])
+        i, visit = 0, run
+        while i < count:
+            function, tiles = rows[4 * i], rows[4 * i + 2]
+            if function > END:
+                claimed, base = tickets + 64 * i, visit * tiles
+                finished, top = claimed + 8, base + tiles
+                span = rows[4 * i + 3]
+                start = ticks() if timed else 0
+                while True:
+                    ticket = k.load_acquire(claimed)
+                    if ticket >= top:
+                        break
+                    if k.load_acquire(fail) != 0:
+                        return 1
+                    if k.compare_and_swap(claimed, ticket, ticket + 1) != 0:
+                        for j in range(span):
+                            r = i + j
+                            code = k.call_kernel(rows[4 * r], args + 8 * rows[4 * r + 1], ticket - base, scratch)
+                            if code != 0:
+                                k.compare_and_swap(fail, 0, k.shl(r + 1, 32) + code)
+                                return 1
+                            if timed and span > 1:
+                                now = ticks()
+                                times[r] += now - start
+                                start = now
+                        k.atomic_add(finished, 1)
+                pauses = 0
+                while k.load_acquire(finished) < top:
+                    if k.load_acquire(fail) != 0:
+                        return 1
+                    pauses += 1
+                    if pauses < _PAUSES_BEFORE_YIELD:
+                        k.pause()
+                    else:
+                        k.call_kernel(pause_call, 0, 0, 0)
+                if timed and thread == 0 and span == 1:
+                    times[i] += ticks() - start
+                i += span - 1
+            elif function == LOOP:
+                if tiles <= 0:
+                    i = rows[4 * i + 3]
+                else:
+                    stack[2 * level] = tiles
+                    stack[2 * level + 1] = visit
+                    level += 1
+                    visit *= tiles
+            else:
+                stack[2 * level - 2] -= 1
+                if stack[2 * level - 2] > 0:
+                    i = rows[4 * i + 3]
+                    visit += 1
+                else:
+                    level -= 1
+                    visit = stack[2 * level + 1]
+            i += 1
+        return 0
+
+    return kernel
+
+
+def lead() -> Kernel:
+    """`lead(board, control, threads)`: announce a run, do the caller's share, take the announcement back."""
+    from graphnn.runtime import intrinsics as k
+
+    fence = _full_fence()
+
+    def kernel(board, control, threads):
+        table = k.slots(control)
+        run, epoch = table[RUN], board[EPOCH]
+        here = k.address_of(board, EPOCH)
+        k.atomic_add(here, 1)
+        k.store_release(k.address_of(board, TABLE), control)
+        k.store_release(k.address_of(board, NUMBER), run)
+        k.store_release(k.address_of(board, THREADS), threads)
+        k.store_release(here, epoch + 2)
+        k.call_kernel(board[WALK], control, 0, run)
+        k.atomic_add(here, 1)
+        k.store_release(k.address_of(board, TABLE), 0)
+        k.store_release(here, epoch + 4)
+        failure = k.load_acquire(k.address_of(table, FAIL))
+        if failure == 0:
+            table[RUN] = run + 1
+            return 0
+        # Tiles may still be running; their buffers are the caller's again when this returns.
+        fence()
+        for worker in range(1, board[WORKERS] + 1):
+            pauses = 0
+            while k.load_acquire(k.address_of(board, SLOTS + SLOT_WORDS * worker)) == control:
+                pauses += 1
+                if pauses < _PAUSES_BEFORE_YIELD:
+                    k.pause()
+                else:
+                    k.call_kernel(board[POOL_YIELD], 0, 0, 0)
+        k.memset0(table[TICKETS], 64 * table[COUNT])
+        table[RUN] = 0
+        table[FAIL] = 0
+        return failure
+
+    return kernel
+
+
+def serve() -> Kernel:
+    """`serve(board, worker, 0)`: take part in the runs that are announced until none has come for a while."""
+    from graphnn.runtime import intrinsics as k
+
+    fence = _full_fence()
+
+    def kernel(board, worker, unused):
+        here, slot = k.address_of(board, EPOCH), SLOTS + SLOT_WORDS * worker
+        mine = k.address_of(board, slot + WORKING_ON)
+        seen, pauses = board[slot + SEEN], 0
+        while pauses < board[PATIENCE]:
+            epoch = k.load_acquire(here)
+            if epoch != seen and epoch & 1 == 0:
+                control = k.load_acquire(k.address_of(board, TABLE))
+                run = k.load_acquire(k.address_of(board, NUMBER))
+                threads = k.load_acquire(k.address_of(board, THREADS))
+                if control == 0 or worker >= threads:
+                    if k.load_acquire(here) == epoch:
+                        seen = epoch
+                else:
+                    k.store_release(mine, control)
+                    fence()
+                    if k.load_acquire(here) == epoch:
+                        k.call_kernel(board[WALK], control, worker, run)
+                        seen, pauses = epoch, 0
+                    k.store_release(mine, 0)
+            if k.load_acquire(k.address_of(board, STOP)) != 0:
+                break
+            pauses += 1
+            k.pause()
+        board[slot + SEEN] = seen
+        return 0
+
+    return kernel
+
+
+def spin() -> Kernel:
+    """`spin(board, pauses, 0)`: so many pauses; how long a pause takes differs tenfold between CPUs."""
+    from graphnn.runtime import intrinsics as k
+
+    def kernel(board, pauses, unused):
+        here = k.address_of(board, EPOCH)
+        for _ in range(pauses):
+            k.load_acquire(here)
+            k.pause()
+        return 0
+
+    return kernel
+
+
+def quiet() -> Kernel:
+    """`quiet(board, control, 0)`: 1 when no worker is in that table (which is no longer announced), else 0."""
+    from graphnn.runtime import intrinsics as k
+
+    fence = _full_fence()
+
+    def kernel(board, control, unused):
+        fence()
+        for worker in range(1, board[WORKERS] + 1):
+            if k.load_acquire(k.address_of(board, SLOTS + SLOT_WORDS * worker)) == control:
+                return 0
+        return 1
+
+    return kernel
+
+
+def advance() -> Kernel:
+    """A row kernel: args (count, then slot and step for each): add the step to the slot, counted from this row's first."""
+
+    def kernel(args, tile, scratch):
+        for i in range(args[0]):
+            args[args[1 + 2 * i]] += args[2 + 2 * i]
+        return 0
+
+    return kernel
+
+
+def restore() -> Kernel:
+    """A row kernel: args (count, then slot and value for each): set the slot, counted from this row's first."""
+
+    def kernel(args, tile, scratch):
+        for i in range(args[0]):
+            args[args[1 + 2 * i]] = args[2 + 2 * i]
+        return 0
+
+    return kernel
+
+
+def ticks() -> Kernel:
+    """`ticks(0, 0, 0)`: the counter that timed walks read, to learn its rate."""
+    read = _ticks()
+
+    def kernel(args, tile, scratch):
+        return read()
+
+    return kernel
+
+
+def _ticks():
+    """An intrinsic that reads the CPU's steadily running counter."""
+    import llvmlite.binding as llvm
+    from llvmlite import ir
+    from numba import types
+    from numba.extending import intrinsic
+
+    from graphnn.runtime.intrinsics import call_llvm
+
+    word = ir.IntType(64)
+
+    def emit(context, builder, signature, values):
+        if llvm.get_process_triple().startswith(("aarch64", "arm64")):
+            # LLVM's readcyclecounter is a register there that user programs may not read.
+            return builder.asm(ir.FunctionType(word, []), "mrs $0, cntvct_el0", "=r", [], True)
+        return call_llvm(builder, "llvm.readcyclecounter", word, [])
+
+    @intrinsic
+    def read(context):
+        return types.int64(), emit
+
+    return read
+
+
+def _full_fence():
+    """An intrinsic: no read after it may pass a write before it."""
+    from numba import types
+    from numba.extending import intrinsic
+
+    def emit(context, builder, signature, values):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    @intrinsic
+    def fence(context):
+        return types.void(), emit
+
+    return fence
