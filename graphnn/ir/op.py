@@ -59,6 +59,7 @@ class Op:
 
     name: ClassVar[str]
     fusion: ClassVar[Fusion] = Fusion.OPAQUE
+    view_of: ClassVar[int | None] = None          # the input whose very bytes are the output: reshape
     registry: ClassVar[dict[str, type[Op]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -98,6 +99,13 @@ class Op:
             return 0
         return self.infer(*inputs)[0].elements
 
+    def in_place(self, *inputs: TensorType) -> tuple[tuple[int, int], ...]:
+        """Pairs (output, input) that may share memory: each element is read before its place is written."""
+        if self.fusion is not Fusion.ELEMENTWISE:
+            return ()
+        (output,) = self.infer(*inputs)
+        return tuple((0, i) for i, type in enumerate(inputs) if type == output)
+
     def bind(self, sizes: Mapping[str, int]) -> Self:
         """This op with numbers for names, in every field."""
         changed = {}
@@ -106,7 +114,7 @@ class Op:
             new = bind_attribute(old, sizes)
             if new is not old:
                 changed[field.name] = new
-        return replace(self, **changed) if changed else self  # pyright: ignore[reportType, reportArgumentType]
+        return replace(self, **changed) if changed else self  # pyright: ignore[reportArgumentType]
 
     def attributes(self) -> dict[str, Any]:
         """The fields that are part of the op's meaning (and of text and files), by name."""

@@ -55,6 +55,11 @@ class Fused(Op):
     def decompose(self, *inputs: Value) -> tuple[Value, ...]:
         return inline(self.body, inputs)
 
+    def in_place(self, *inputs: TensorType) -> tuple[tuple[int, int], ...]:
+        if any(node.op.fusion is not Fusion.ELEMENTWISE for node in self.body.nodes):
+            return ()
+        return tuple((i, j) for i, output in enumerate(self.body.outputs) for j, type in enumerate(inputs) if type == output.type)
+
     def flops(self, *inputs: TensorType) -> Size:
         return _body_flops(self.body)
 
