@@ -1,0 +1,277 @@
+"""The contraction microkernel: one register tile of C = sum over up to three nested loops of A * B, as vector LLVM IR.
+
+    C[i, j] (+)= sum over r0, r1, r2 of A[i*ai + r0*a0 + r1*a1 + r2*a2] * B[r0*b0 + r1*b1 + r2*b2 + column(j)]
+
+All strides are run-time numbers, in elements, so this one tile is matmul with any transposes, convolution, its input
+gradient and its weight gradient. A is read one element at a time and broadcast; B and C are read as vectors along j.
+What is fixed when it is compiled is a `TileSet`: the dtype, the lanes of a vector, and the heights and widths for which a
+tile is emitted. Each (height, width) is a private function of the module; `tile_call` picks one by a switch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+ELEMENT = {"f32": ir.FloatType(), "f64": ir.DoubleType()}
+BYTES = {"f32": 4, "f64": 8}
+
+# Slots of the loop block that a tile reads: row stride of A, stride between the panels of B, row stride of C, then
+# (trips, stride in A, stride in B) of the three loops from the outside in.
+LOOP_SLOTS = 12
+
+
+@dataclass(frozen=True)
+class TileSet:
+    """The register tiles of one dtype on one instruction set.
+
+    `panel` is the vectors in a packed panel of B. Wider tiles serve few rows, where a panel alone would leave too few
+    independent sums to hide the latency of a multiply-add. `masked`: the last vector of a tile may be partial, by
+    masked loads and stores (worth it only where these are single instructions).
+    """
+
+    dtype: str
+    lanes: int
+    heights: tuple[int, ...]
+    registers: int
+    masked: bool
+    panel: int = 2
+
+    def widths(self, height: int) -> tuple[int, ...]:
+        """The widths, in vectors, of the tiles of this height: the sums, one side and a vector must fit the registers."""
+        return tuple(w for w in (1, 2, 4, 8) if height * w + min(height, w) < self.registers)
+
+
+def _splat(b: ir.IRBuilder, scalar: ir.Value, vector: ir.VectorType) -> ir.Value:
+    undefined = ir.Constant(vector, ir.Undefined)
+    one = b.insert_element(undefined, scalar, ir.Constant(I32, 0))
+    return b.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, vector.count), [0] * vector.count))
+
+
+def _declare(module: ir.Module, name: str, result: ir.Type, arguments: list[ir.Type]) -> ir.Function:
+    found = module.globals.get(name)
+    return found if found is not None else ir.Function(module, ir.FunctionType(result, arguments), name)
+
+
+def _do_not_unroll(module: ir.Module) -> ir.MDValue:
+    """A loop annotation: the tiles fill the machine as they are, and unrolled ones take three times as long to compile."""
+    loop = module.add_metadata([ir.MetaDataString(module, f"loop {len(module.metadata)}")])
+    disable = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    loop.operands = (loop, disable)
+    return loop
+
+
+class _Tile:
+    """Emits one tile function: void tile(A, B, C, columns in the last vector, accumulate, loop block)."""
+
+    def __init__(self, module: ir.Module, tiles: TileSet, height: int, width: int) -> None:
+        self.module, self.tiles, self.height, self.width = module, tiles, height, width
+        self.element = ELEMENT[tiles.dtype]
+        self.vector = ir.VectorType(self.element, tiles.lanes)
+        self.suffix = f"v{tiles.lanes}{tiles.dtype}"
+
+    def function(self) -> ir.Function:
+        name = f"tile.{self.suffix}.{self.height}x{self.width}"
+        found = self.module.globals.get(name)
+        if found is not None:
+            return found
+        pointer = self.element.as_pointer()
+        arguments = [pointer, pointer, pointer, I64, I64, I64.as_pointer()]
+        function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), arguments), name)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        function.attributes.add("nounwind")
+        self.emit(function)
+        return function
+
+    def emit(self, function: ir.Function) -> None:
+        a, bb, c, last, accumulate, block = function.args
+        b = self.b = ir.IRBuilder(function.append_basic_block("entry"))
+        slots = [b.load(b.gep(block, [ir.Constant(I64, k)])) for k in range(LOOP_SLOTS)]
+        self.row_stride, self.panel_stride, c_stride = slots[:3]
+        self.loops = [slots[3:6], slots[6:9], slots[9:12]]
+        # A tile walks A with one pointer and these offsets, which fold into the addressing of the broadcasts.
+        self.row_offset = [b.mul(self.row_stride, ir.Constant(I64, i)) for i in range(self.height)]
+        add = b.icmp_signed("!=", accumulate, ir.Constant(I64, 0))
+        if self.tiles.masked:
+            lanes = ir.VectorType(I64, self.tiles.lanes)
+            iota = ir.Constant(lanes, list(range(self.tiles.lanes)))
+            self.mask = b.icmp_unsigned("<", iota, _splat(b, last, lanes))
+        zero = ir.Constant(self.vector, [0.0] * self.tiles.lanes)
+        sums = self.nest(0, a, bb, [zero] * (self.height * self.width))
+        self.finish(c, c_stride, sums, add)
+        b.ret_void()
+
+    def nest(self, level: int, a: ir.Value, bb: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+        """Emit loop `level` and those inside it; the sums after it. Every loop runs at least once."""
+        if level == 3:
+            return self.multiply_add(a, bb, sums)
+        b = self.b
+        trips, a_step, b_step = self.loops[level]
+        before = b.block
+        body = b.append_basic_block(f"loop{level}")
+        b.branch(body)
+        b.position_at_end(body)
+        count, pa, pb = b.phi(I64), b.phi(a.type), b.phi(bb.type)
+        phis = [b.phi(self.vector) for _ in sums]
+        inner = self.nest(level + 1, pa, pb, list(phis))
+        step = b.add(count, ir.Constant(I64, 1))
+        for phi, first, later in [
+            (count, ir.Constant(I64, 0), step),
+            (pa, a, b.gep(pa, [a_step])),
+            (pb, bb, b.gep(pb, [b_step])),
+            *zip(phis, sums, inner, strict=True),
+        ]:
+            phi.add_incoming(first, before)
+            phi.add_incoming(later, b.block)
+        after = b.append_basic_block(f"after{level}")
+        branch = b.cbranch(b.icmp_signed("<", step, trips), body, after)
+        branch.set_metadata("llvm.loop", _do_not_unroll(self.module))
+        b.position_at_end(after)
+        return inner
+
+    def multiply_add(self, a: ir.Value, bb: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+        b, lanes = self.b, self.tiles.lanes
+        fma = _declare(self.module, f"llvm.fma.{self.suffix}", self.vector, [self.vector] * 3)
+        columns = []
+        for j in range(self.width):
+            place, offset = divmod(j, self.tiles.panel)
+            at = b.gep(bb, [b.mul(self.panel_stride, ir.Constant(I64, place))]) if place else bb
+            at = b.gep(at, [ir.Constant(I64, offset * lanes)]) if offset else at
+            columns.append((at, self.mask if self.tiles.masked and j == self.width - 1 else None))
+        rows = [b.gep(a, [offset]) for offset in self.row_offset]
+        new = list(sums)
+        # The side with fewer vectors stays in registers while the other streams through one.
+        if self.height < self.width:
+            spread = [_splat(b, b.load(row), self.vector) for row in rows]
+            for j, at in enumerate(columns):
+                column = self.load(*at)
+                for i in range(self.height):
+                    new[i * self.width + j] = b.call(fma, [spread[i], column, new[i * self.width + j]])
+            return new
+        held = [self.load(*at) for at in columns]
+        for i, row in enumerate(rows):
+            spread_row = _splat(b, b.load(row), self.vector)
+            for j, column in enumerate(held):
+                new[i * self.width + j] = b.call(fma, [spread_row, column, new[i * self.width + j]])
+        return new
+
+    def load(self, at: ir.Value, mask: ir.Value | None = None) -> ir.Value:
+        b = self.b
+        at = b.bitcast(at, self.vector.as_pointer())
+        align = BYTES[self.tiles.dtype]
+        if mask is None:
+            return b.load(at, align=align)
+        load = _declare(
+            self.module,
+            f"llvm.masked.load.{self.suffix}.p0",
+            self.vector,
+            [self.vector.as_pointer(), I32, mask.type, self.vector],
+        )
+        zero = ir.Constant(self.vector, [0.0] * self.tiles.lanes)
+        return b.call(load, [at, ir.Constant(I32, align), mask, zero])
+
+    def store(self, value: ir.Value, at: ir.Value, mask: ir.Value | None) -> None:
+        b = self.b
+        at = b.bitcast(at, self.vector.as_pointer())
+        align = BYTES[self.tiles.dtype]
+        if mask is None:
+            b.store(value, at, align=align)
+            return
+        store = _declare(
+            self.module,
+            f"llvm.masked.store.{self.suffix}.p0",
+            ir.VoidType(),
+            [self.vector, self.vector.as_pointer(), I32, mask.type],
+        )
+        b.call(store, [value, at, ir.Constant(I32, align), mask])
+
+    def finish(self, c: ir.Value, stride: ir.Value, sums: list[ir.Value], add: ir.Value) -> None:
+        """Write the tile, adding what C holds when `add`."""
+        b = self.b
+        zero = ir.Constant(self.vector, [0.0] * self.tiles.lanes)
+        if self.tiles.masked:
+            no = ir.Constant(self.mask.type, [0] * self.tiles.lanes)
+            yes = ir.Constant(self.mask.type, [1] * self.tiles.lanes)
+            old_mask = [b.select(add, yes, no), b.select(add, self.mask, no)]
+        for i in range(self.height):
+            row = b.gep(c, [b.mul(stride, ir.Constant(I64, i))])
+            for j in range(self.width):
+                at = b.gep(row, [ir.Constant(I64, j * self.tiles.lanes)])
+                last = j == self.width - 1
+                if self.tiles.masked:
+                    old = self.load(at, old_mask[last])
+                else:
+                    old = b.select(add, self.load(at), zero)
+                self.store(b.fadd(old, sums[i * self.width + j]), at, self.mask if last and self.tiles.masked else None)
+
+
+def tile_call(tiles: TileSet) -> Any:
+    """An intrinsic `tile(height, width, a, b, c, last, accumulate, block)` for this set of tiles.
+
+    Addresses are integers, `width` is in vectors, `last` is the number of columns in the last vector (anything at or
+    above the lanes means all), `block` the address of the LOOP_SLOTS numbers of the loops.
+    """
+
+    @intrinsic
+    def tile(typingctx, height, width, a, b, c, last, accumulate, block):
+        def emit(context, builder: ir.IRBuilder, signature, arguments):
+            height, width, a, b, c, last, accumulate, block = arguments
+            pointer = ELEMENT[tiles.dtype].as_pointer()
+            call = [builder.inttoptr(p, pointer) for p in (a, b, c)]
+            call += [last, accumulate, builder.inttoptr(block, I64.as_pointer())]
+            done = builder.append_basic_block("tile.done")
+            switch = builder.switch(builder.or_(builder.shl(height, ir.Constant(I64, 8)), width), done)
+            for h in tiles.heights:
+                for w in tiles.widths(h):
+                    case = builder.append_basic_block(f"tile.{h}x{w}")
+                    switch.add_case(ir.Constant(I64, h << 8 | w), case)
+                    builder.position_at_end(case)
+                    builder.call(_Tile(builder.module, tiles, h, w).function(), call)
+                    builder.branch(done)
+            builder.position_at_end(done)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 8), emit
+
+    return tile
+
+
+def transpose_call(dtype: str, lanes: int) -> Any:
+    """An intrinsic `transpose(to, to_stride, source, source_stride)` of a square of lanes x lanes; strides in bytes."""
+    element, align = ELEMENT[dtype], BYTES[dtype]
+    vector = ir.VectorType(element, lanes)
+
+    @intrinsic
+    def transpose(typingctx, to, to_stride, source, source_stride):
+        def emit(context, b: ir.IRBuilder, signature, arguments):
+            to, to_stride, source, source_stride = arguments
+
+            def at(base: ir.Value, stride: ir.Value, i: int) -> ir.Value:
+                return b.inttoptr(b.add(base, b.mul(stride, ir.Constant(I64, i))), vector.as_pointer())
+
+            rows = [b.load(at(source, source_stride, i), align=align) for i in range(lanes)]
+            # Each step exchanges, between rows `step` apart, the blocks of `step` elements off the diagonal.
+            step = lanes // 2
+            while step:
+                low = [j if not j & step else lanes + j - step for j in range(lanes)]
+                high = [j + step if not j & step else lanes + j for j in range(lanes)]
+                for i in range(lanes):
+                    if not i & step:
+                        pair = rows[i], rows[i + step]
+                        rows[i], rows[i + step] = (
+                            b.shuffle_vector(*pair, ir.Constant(ir.VectorType(I32, lanes), picks)) for picks in (low, high)
+                        )
+                step //= 2
+            for i, row in enumerate(rows):
+                b.store(row, at(to, to_stride, i), align=align)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 4), emit
+
+    return transpose

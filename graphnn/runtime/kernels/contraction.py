@@ -1,0 +1,355 @@
+"""The kernel around the contraction microkernel: what one tile of a contraction does, and the kernels that help it.
+
+    C[batch, outer, segment, row, col] = sum over q, k0, k1, k2 of A[batch, outer, q, (segment, row, k0, k1, k2)] *
+                                                                   B[batch, q, k0, k1, k2, col]
+
+A tile computes a box of C, one block of the sum after the other. For each block it may first copy B into panels of
+`panel` columns (packing) and the window of A that it needs into its private scratch (staging), which gives both dense
+strides and puts zeros around an image. `tiling.py` chooses the boxes; here nothing is decided but the split of rows
+into register tiles.
+
+A is seen as a tensor [h, w, c] whose coordinates are sums of the loop counters times constants: that is a matrix, its
+transpose, or an image under a sliding window.
+"""
+
+from __future__ import annotations
+
+# Argument slots of `contract`. Strides are in elements; a `TILE_` is a size of the box, a `GRID_` a number of boxes.
+(
+    A, B, C, EPILOGUE, EPILOGUE_ARGS, EMPTY,
+    GRID_COL, GRID_ROW, GRID_SEGMENT, GRID_OUTER, GRID_BATCH,
+    TILE_COL, TILE_ROW, TILE_SEGMENT, TILE_OUTER, TILE_BATCH, TILE_BLOCKS,
+    COLS, ROWS, SEGMENTS, OUTER, BATCH, BLOCKS,
+    BATCH_INNER, A_BATCH, A_BATCH_INNER, B_BATCH, B_BATCH_INNER, C_BATCH, C_BATCH_INNER,
+    C_ROW, C_SEGMENT, C_OUTER, C_CHUNK,
+    A_OUTER, A_Q, A_SEGMENT, A_ROW, A_K0, A_K1, A_K2,
+    B_Q, B_K0, B_K1, B_K2, B_COL, B_PANEL, PACK,
+    K0, K1, K2, BLOCKED, BLOCK, BLOCKS_PER_Q,
+    STAGE, STAGE_AT, H_SIZE, W_SIZE, H_STRIDE, W_STRIDE, C_STRIDE, H_STAGED, W_STAGED, STAGED_ROW,
+    H_ORIGIN, H_SEGMENT, H_ROW, H_BLOCK, H_EXTENT,
+    W_ORIGIN, W_SEGMENT, W_ROW, W_BLOCK, W_EXTENT,
+    X_ORIGIN, X_SEGMENT, X_ROW, X_BLOCK, X_EXTENT,
+    EPILOGUE_OUTER, EPILOGUE_SEGMENT, EPILOGUE_BATCH, EPILOGUE_BATCH_COL,
+    SLOTS,
+) = range(85)  # fmt: skip
+
+LOOPS_BYTES = 128
+"""What the loop block takes at the start of a thread's scratch; then comes room for an edge, packed B and staged A."""
+
+
+def heights(tallest: int) -> tuple[int, ...]:
+    """The heights for which register tiles are emitted: enough to split any number of rows well, few to compile."""
+    return tuple(h for h in range(1, tallest + 1) if h <= 8 or h in (10, tallest))
+
+
+def row_splits(tallest: int) -> tuple[int, int]:
+    """The height of the first register tile for each number of rows below 2 * tallest: 4 bits each, 15 to a word."""
+    # A tile of up to 4 rows takes the latency of a multiply-add a step; one more tile costs about half a step in all.
+    best: list[tuple[float, int]] = [(0.0, 0)]
+    for rows in range(1, 2 * tallest):
+        best.append(min((max(h, 4) + 0.5 + best[rows - h][0], -h) for h in heights(tallest) if h <= rows))
+    words = [0, 0]
+    for rows, (_, height) in enumerate(best):
+        words[rows // 15] |= -height << 4 * (rows % 15)
+    return words[0], words[1]
+
+
+def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool):
+    """One box of C. Its tiles write disjoint boxes of C, or of one chunk of partial sums."""
+    from graphnn.runtime import intrinsics as k
+    from graphnn.runtime.contraction import TileSet, tile_call, transpose_call
+
+    tiles = TileSet(dtype, lanes, heights(tallest), registers, masked)
+    tile, transpose = tile_call(tiles), transpose_call(dtype, lanes)
+    panel = tiles.panel * lanes
+    size, pointer, zero = k.ITEMSIZE[dtype], k.POINTER[dtype], k.SCALAR[dtype](0)
+    split_low, split_high = row_splits(tallest)
+    wide4, wide8 = (max((h for h in tiles.heights if w in tiles.widths(h)), default=0) for w in (4, 8))
+    spare_bytes = 0 if masked else 4 * panel * tallest * size
+
+    @k.inline
+    def pack_panel(args, to, source, cols, n0, n1, n2):
+        """Copy one panel of B to [k0, k1, k2, panel], zero beyond `cols`."""
+        step0, step1, step2, col = args[B_K0] * size, args[B_K1] * size, args[B_K2] * size, args[B_COL] * size
+        for r0 in range(n0):
+            for r1 in range(n1):
+                at = source + r0 * step0 + r1 * step1
+                done = 0
+                if col == size and cols == panel:
+                    for r2 in range(n2):
+                        k.memcpy(to + r2 * (panel * size), at + r2 * step2, panel * size)
+                    done = n2
+                elif step2 == size:
+                    whole = cols - k.urem(cols, lanes)
+                    done = n2 - k.urem(n2, lanes)
+                    for r2 in range(0, done, lanes):
+                        for j in range(0, whole, lanes):
+                            transpose(to + (r2 * panel + j) * size, panel * size, at + j * col + r2 * size, col)
+                    if whole < panel:
+                        x = pointer(to)
+                        for j in range(whole, panel):
+                            y = pointer(at + j * col)
+                            for r2 in range(done):
+                                x[r2 * panel + j] = y[r2] if j < cols else zero
+                for r2 in range(done, n2):
+                    x = pointer(to + r2 * (panel * size))
+                    for j in range(cols):
+                        x[j] = pointer(at + r2 * step2 + j * col)[0]
+                    for j in range(cols, panel):
+                        x[j] = zero
+                to += n2 * panel * size
+
+    @k.inline
+    def stage(args, to, source, h0, w0, x0, hs, ws, xs):
+        """Copy the window [h0:h0+hs, w0:w0+ws, x0:x0+xs] of A to dense rows, zero outside of A."""
+        wide = args[W_STAGED] * size
+        first = k.imin(k.imax(-w0, 0), ws)
+        last = k.imax(k.imin(args[W_SIZE] - w0, ws), first)
+        dense = args[W_STRIDE] == xs and args[W_STAGED] == xs and args[C_STRIDE] == 1
+        for h in range(hs):
+            y = h0 + h
+            d = to + h * args[H_STAGED] * size
+            s = source + (y * args[H_STRIDE] + w0 * args[W_STRIDE] + x0 * args[C_STRIDE]) * size
+            if y < 0 or y >= args[H_SIZE]:
+                k.memset0(d, wide * ws)
+            elif dense:
+                k.memset0(d, wide * first)
+                k.memcpy(d + wide * first, s + wide * first, wide * (last - first))
+                k.memset0(d + wide * last, wide * (ws - last))
+            else:
+                step = args[W_STRIDE] * size
+                for w in range(ws):
+                    if w < first or w >= last:
+                        k.memset0(d + w * wide, xs * size)
+                    elif args[C_STRIDE] == 1:
+                        k.memcpy(d + w * wide, s + w * step, xs * size)
+                    else:
+                        p, q = pointer(d + w * wide), pointer(s + w * step)
+                        for x in range(xs):
+                            p[x] = q[x * args[C_STRIDE]]
+
+    @k.inline
+    def edge_tile(height, width, a, b, c, cols, accumulate, block, spare):
+        """A tile with a partial last vector, where vectors cannot be masked: computed aside, then copied."""
+        loops = k.slots(block)
+        stride = loops[2]
+        loops[2] = panel * 4
+        tile(height, width, a, b, spare, lanes, 0, block)
+        loops[2] = stride
+        for i in range(height):
+            p, q = pointer(c + i * stride * size), pointer(spare + i * (panel * 4 * size))
+            for j in range(cols):
+                p[j] = (p[j] if accumulate else zero) + q[j]
+
+    @k.inline
+    def multiply(args, a, b, c, rows, cols, segments, accumulate, block, b_panel, spare):
+        """C[segments, rows, cols] (+)= the block of sums whose loops stand at `block`."""
+        a_row, c_row = args[A_ROW] * size, args[C_ROW] * size
+        done = 0
+        while done < cols:
+            left = k.udiv(cols - done + (lanes - 1), lanes)
+            width = 8
+            if rows > wide8 or left < 8:
+                width = 4
+            if width == 4 and (rows > wide4 or left < 4):
+                width = 2
+            if left < 2:
+                width = 1
+            valid = k.imin(cols - done, width * lanes)
+            last = valid - (width - 1) * lanes
+            b_at = b + k.udiv(done, panel) * b_panel
+            for s in range(segments):
+                a_at = a + s * args[A_SEGMENT] * size
+                c_at = c + (s * args[C_SEGMENT] + done) * size
+                i = 0
+                while i < rows:
+                    height = rows - i
+                    if height >= 2 * tallest:
+                        height = tallest
+                    elif height < 15:
+                        height = k.lshr(split_low, height * 4) & 15
+                    else:
+                        height = k.lshr(split_high, (height - 15) * 4) & 15
+                    if masked or last == lanes:
+                        tile(height, width, a_at + i * a_row, b_at, c_at + i * c_row, last, accumulate, block)
+                    else:
+                        edge_tile(
+                            height, width, a_at + i * a_row, b_at, c_at + i * c_row, valid, accumulate, block, spare
+                        )
+                    i += height
+            done += width * lanes
+
+    @k.inline
+    def finish(args, batch, outer, segment, segments, row, rows, col, cols):
+        """Run the epilogue on a finished box: at once where its rows follow each other in C."""
+        function = args[EPILOGUE]
+        if function == 0:
+            return 0
+        batch, col = batch * args[EPILOGUE_BATCH], col + batch * args[EPILOGUE_BATCH_COL]
+        at = outer * args[EPILOGUE_OUTER] + segment * args[EPILOGUE_SEGMENT] + row
+        if rows == args[EPILOGUE_SEGMENT]:
+            return k.call_epilogue(function, args[EPILOGUE_ARGS], batch, at, rows * segments, col, cols)
+        code = 0
+        for s in range(segments):
+            code |= k.call_epilogue(
+                function, args[EPILOGUE_ARGS], batch, at + s * args[EPILOGUE_SEGMENT], rows, col, cols
+            )
+        return code
+
+    def kernel(args, index, scratch):
+        rest, col = k.udiv32(index, args[GRID_COL]), k.urem32(index, args[GRID_COL]) * args[TILE_COL]
+        rest, row = k.udiv32(rest, args[GRID_ROW]), k.urem32(rest, args[GRID_ROW]) * args[TILE_ROW]
+        rest, segment = k.udiv32(rest, args[GRID_SEGMENT]), k.urem32(rest, args[GRID_SEGMENT]) * args[TILE_SEGMENT]
+        rest, outer = k.udiv32(rest, args[GRID_OUTER]), k.urem32(rest, args[GRID_OUTER]) * args[TILE_OUTER]
+        chunk, batch = k.udiv32(rest, args[GRID_BATCH]), k.urem32(rest, args[GRID_BATCH]) * args[TILE_BATCH]
+        cols, rows = k.imin(args[COLS] - col, args[TILE_COL]), k.imin(args[ROWS] - row, args[TILE_ROW])
+        segments = k.imin(args[SEGMENTS] - segment, args[TILE_SEGMENT])
+        outer_end = k.imin(outer + args[TILE_OUTER], args[OUTER])
+        first_block = chunk * args[TILE_BLOCKS]
+        last_block = k.imin(first_block + args[TILE_BLOCKS], args[BLOCKS]) - 1
+        block, spare = k.slots(scratch), scratch + LOOPS_BYTES
+        panels = spare + spare_bytes
+        code = 0
+        for b in range(batch, k.imin(batch + args[TILE_BATCH], args[BATCH])):
+            b_high, b_low = k.udiv32(b, args[BATCH_INNER]), k.urem32(b, args[BATCH_INNER])
+            a_batch = args[A] + (b_high * args[A_BATCH] + b_low * args[A_BATCH_INNER]) * size
+            b_batch = args[B] + (b_high * args[B_BATCH] + b_low * args[B_BATCH_INNER]) * size
+            c_batch = b_high * args[C_BATCH] + b_low * args[C_BATCH_INNER] + chunk * args[C_CHUNK]
+            c_batch = args[C] + (c_batch + segment * args[C_SEGMENT] + row * args[C_ROW] + col) * size
+            if args[EMPTY]:
+                for o in range(outer, outer_end):
+                    for s in range(segments):
+                        for i in range(rows):
+                            at = o * args[C_OUTER] + s * args[C_SEGMENT] + i * args[C_ROW]
+                            k.memset0(c_batch + at * size, cols * size)
+                    code |= finish(args, b, o, segment, segments, row, rows, col, cols)
+                continue
+            for kk in range(first_block, last_block + 1):
+                q, start = k.udiv32(kk, args[BLOCKS_PER_Q]), k.urem32(kk, args[BLOCKS_PER_Q]) * args[BLOCK]
+                n0, n1, n2, blocked = args[K0], args[K1], args[K2], args[BLOCKED]
+                a_start, b_start, count = 0, 0, 0
+                if blocked == 0:
+                    count = k.imin(n0 - start, args[BLOCK])
+                    n0, a_start, b_start = count, start * args[A_K0], start * args[B_K0]
+                elif blocked == 1:
+                    count = k.imin(n1 - start, args[BLOCK])
+                    n1, a_start, b_start = count, start * args[A_K1], start * args[B_K1]
+                else:
+                    count = k.imin(n2 - start, args[BLOCK])
+                    n2, a_start, b_start = count, start * args[A_K2], start * args[B_K2]
+                b_at = b_batch + (q * args[B_Q] + b_start) * size
+                b_panel = args[B_PANEL] * size
+                block[0], block[1], block[2] = args[A_ROW], args[B_PANEL], args[C_ROW]
+                block[3], block[4], block[5] = n0, args[A_K0], args[B_K0]
+                block[6], block[7], block[8] = n1, args[A_K1], args[B_K1]
+                block[9], block[10], block[11] = n2, args[A_K2], args[B_K2]
+                if args[PACK]:
+                    depth = n0 * n1 * n2 * panel
+                    for j in range(0, cols, panel):
+                        pack_panel(
+                            args, panels + k.udiv(j, panel) * depth * size, b_at + (col + j) * args[B_COL] * size,
+                            k.imin(cols - j, panel), n0, n1, n2,
+                        )  # fmt: skip
+                    b_at, b_panel = panels, depth * size
+                    block[1], block[5], block[8], block[11] = depth, n1 * n2 * panel, n2 * panel, panel
+                else:
+                    b_at += k.udiv(col, panel) * b_panel
+                for o in range(outer, outer_end):
+                    a_at = a_batch + (o * args[A_OUTER] + q * args[A_Q]) * size
+                    if args[STAGE]:
+                        staged = scratch + args[STAGE_AT]
+                        stage(
+                            args, staged, a_at,
+                            args[H_ORIGIN] + segment * args[H_SEGMENT] + row * args[H_ROW] + start * args[H_BLOCK],
+                            args[W_ORIGIN] + segment * args[W_SEGMENT] + row * args[W_ROW] + start * args[W_BLOCK],
+                            args[X_ORIGIN] + segment * args[X_SEGMENT] + row * args[X_ROW] + start * args[X_BLOCK],
+                            args[H_EXTENT] + (segments - 1) * args[H_SEGMENT] + (rows - 1) * args[H_ROW]
+                            + (count - 1) * args[H_BLOCK],
+                            args[W_EXTENT] + (segments - 1) * args[W_SEGMENT] + (rows - 1) * args[W_ROW]
+                            + (count - 1) * args[W_BLOCK],
+                            args[X_EXTENT] + (segments - 1) * args[X_SEGMENT] + (rows - 1) * args[X_ROW]
+                            + (count - 1) * args[X_BLOCK],
+                        )  # fmt: skip
+                        a_at = staged + row * args[STAGED_ROW] * size
+                    else:
+                        a_at += (segment * args[A_SEGMENT] + row * args[A_ROW] + a_start) * size
+                    c_at = c_batch + o * args[C_OUTER] * size
+                    multiply(
+                        args, a_at, b_at, c_at, rows, cols, segments, kk - first_block, scratch, b_panel, spare
+                    )
+                    if kk == last_block:
+                        code |= finish(args, b, o, segment, segments, row, rows, col, cols)
+        return code
+
+    return kernel
+
+
+def pack(dtype: str, lanes: int):
+    """Panels of a matrix that is used many times: [batch, col / panel, k, panel], zero beyond the last column.
+
+    Arguments: from, to, k, cols, stride of k, stride of cols, stride of the batch. A tile is a panel.
+    """
+    from graphnn.runtime import intrinsics as k
+
+    panel = 2 * lanes
+    size, pointer, zero = k.ITEMSIZE[dtype], k.POINTER[dtype], k.SCALAR[dtype](0)
+
+    def kernel(args, index, scratch):
+        depth, cols, k_step, col_step = args[2], args[3], args[4], args[5]
+        panels = k.udiv(cols + (panel - 1), panel)
+        batch, place = k.udiv32(index, panels), k.urem32(index, panels)
+        source = pointer(args[0] + (batch * args[6] + place * panel * col_step) * size)
+        to = pointer(args[1] + index * depth * panel * size)
+        valid = k.imin(cols - place * panel, panel)
+        for r in range(depth):
+            for j in range(valid):
+                to[r * panel + j] = source[r * k_step + j * col_step]
+            for j in range(valid, panel):
+                to[r * panel + j] = zero
+        return 0
+
+    return kernel
+
+
+def combine(dtype: str):
+    """C = the sum of the chunks of partial sums, first to last, then the epilogue.
+
+    Arguments: partial sums, C, epilogue, its arguments, chunks, elements in a chunk, rows, cols, rows in a tile.
+    """
+    from graphnn.runtime import intrinsics as k
+
+    size, pointer = k.ITEMSIZE[dtype], k.POINTER[dtype]
+
+    def kernel(args, index, scratch):
+        row, cols = index * args[8], args[7]
+        rows = k.imin(args[6] - row, args[8])
+        n = rows * cols
+        c = pointer(args[1] + row * cols * size)
+        p = pointer(args[0] + row * cols * size)
+        for i in range(n):
+            c[i] = p[i]
+            k.independent()
+        for chunk in range(1, args[4]):
+            p = pointer(args[0] + (chunk * args[5] + row * cols) * size)
+            for i in range(n):
+                c[i] = c[i] + p[i]
+                k.independent()
+        if args[2]:
+            return k.call_epilogue(args[2], args[3], 0, row, rows, 0, cols)
+        return 0
+
+    return kernel
+
+
+def apply_epilogue():
+    """Run an epilogue over rows that another kernel has finished.
+
+    Arguments: epilogue, its arguments, rows, cols, rows in a tile.
+    """
+    from graphnn.runtime import intrinsics as k
+
+    def kernel(args, index, scratch):
+        row = index * args[4]
+        return k.call_epilogue(args[0], args[1], 0, row, k.imin(args[2] - row, args[4]), 0, args[3])
+
+    return kernel
