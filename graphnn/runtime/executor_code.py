@@ -14,7 +14,8 @@ Runs are announced on a board that workers watch; a worker notes the table it wo
 whether the announcement still stands (a hazard pointer), so that a table may be freed once no slot names it.
 """
 
-# pyright: reportIndexIssue=false
+# Numba gives these functions their types.
+# pyright: basic, reportCallIssue=false, reportPossiblyUnboundVariable=false
 
 from __future__ import annotations
 

@@ -1,0 +1,140 @@
+"""A plan ready to run: rows and argument slots in memory, walked by the compiled executor (executor_code.py).
+
+    table = Table(rows, args, scratch_bytes=4096, cost_ns=120_000)
+    code, row = table.run()             # (0, -1), or the first failure
+
+`rows` has three int64 a row: kernel address, offset of its first argument slot, tiles. (LOOP, 0, trips) and (END, 0, 0)
+repeat the rows between them; `ADVANCE` and `RESTORE` are kernels of rows that step and reset argument slots in a loop:
+args (count, then slot and step, or value, for each), where slots are counted from the row's own first slot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphnn.runtime import executor_code as code
+from graphnn.runtime.executor_code import END, LOOP
+from graphnn.runtime.threads import aligned_words, executor_kernel, function, leave, pool, threads, yield_address
+
+__all__ = ["ADVANCE", "END", "FINE", "LOOP", "RESTORE", "Table"]
+
+ADVANCE, RESTORE = executor_kernel("advance"), executor_kernel("restore")
+FINE = (0, -1)
+"""What `run` returns when no row failed."""
+
+# Measured on two cores: below the first, meeting a second thread costs more than it saves; below the second, taking
+# the GIL back after the call may cost more than keeping it from others.
+_PARALLEL_FROM_NS = 15_000
+_RELEASE_GIL_FROM_NS = 5_000
+
+Words = NDArray[np.int64]
+
+
+class Table:
+    """Rows bound to addresses. One thread runs a table at a time; different tables run at once."""
+
+    def __init__(self, rows: Words, args: Words, *, scratch_bytes: int = 0, cost_ns: float = math.inf) -> None:
+        """`args` is used in place. `scratch_bytes` is what one thread needs, `cost_ns` a guess of the serial time."""
+        assert rows.dtype == args.dtype == np.int64, "a table is made of int64 words"
+        assert args.flags.c_contiguous, "the walkers know no strides"
+        self.args = args
+        self.cost_ns = cost_ns
+        self._rows, depth, self._most_tiles = _lay_out(rows)
+        self._scratch_stride = -(-scratch_bytes // 64) * 64 + 64  # a cache line apart
+        self._stack_stride = -(-16 * depth // 64) * 64 + 64
+        self._tickets = aligned_words(0)
+        self.times = aligned_words(len(self._rows))
+        self._control = aligned_words(code.CONTROL_WORDS)
+        self._address = self._control.ctypes.data
+        self._control[[code.ROWS, code.ARGS, code.COUNT]] = self._rows.ctypes.data, args.ctypes.data, len(self._rows)
+        self._control[[code.TIMES, code.YIELD]] = self.times.ctypes.data, yield_address()
+        self._threads = 0
+        self._make_room(1)
+        self._serial = function(executor_kernel("serial", timed=False), hold_gil=cost_ns < _RELEASE_GIL_FROM_NS)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def run(self, count: int | None = None) -> tuple[int, int]:
+        """Run all rows once with up to `count` threads; returns (0, -1) or the code and index of the first failure."""
+        if self.cost_ns < _PARALLEL_FROM_NS:
+            failure = self._serial(self._address, 0, 0)
+            return FINE if failure == 0 else (failure & 0xFFFFFFFF, (failure >> 32) - 1)
+        return self._run(min(count or threads(), self._most_tiles), timed=False)
+
+    def run_timed(self, count: int | None = None) -> tuple[tuple[int, int], NDArray[np.float64]]:
+        """Run once as `run` would; returns its result, and the nanoseconds that each row took (all its visits)."""
+        self.times[:] = 0
+        parallel = self.cost_ns >= _PARALLEL_FROM_NS
+        result = self._run(min(count or threads(), self._most_tiles) if parallel else 1, timed=True)
+        return result, self.times * ns_per_tick()
+
+    def _run(self, count: int, *, timed: bool) -> tuple[int, int]:
+        workers = pool() if count > 1 else None
+        if workers is None or not workers.busy.acquire(blocking=False):
+            walk = function(executor_kernel("serial", timed=True)) if timed else self._serial
+            failure = walk(self._address, 0, 0)
+        else:
+            try:
+                if count > self._threads:
+                    workers.leave(self._address)
+                    self._make_room(count)
+                failure = workers.run(self._address, count, timed=timed)
+            finally:
+                workers.busy.release()
+        return FINE if failure == 0 else (failure & 0xFFFFFFFF, (failure >> 32) - 1)
+
+    def _make_room(self, count: int) -> None:
+        """Scratch and loop counters for `count` threads, and tickets as soon as there is more than one."""
+        self._scratch = aligned_words(count * self._scratch_stride // 8)
+        self._stack = aligned_words(count * self._stack_stride // 8)
+        if count > 1 and not len(self._tickets):
+            self._tickets = aligned_words(8 * len(self._rows))
+        self._control[[code.SCRATCH, code.SCRATCH_STRIDE]] = self._scratch.ctypes.data, self._scratch_stride
+        self._control[[code.STACK, code.STACK_STRIDE]] = self._stack.ctypes.data, self._stack_stride
+        self._control[code.TICKETS] = self._tickets.ctypes.data
+        self._threads = count
+
+    def __del__(self) -> None:
+        # A worker that is late may still be walking through, finding nothing to do.
+        with contextlib.suppress(Exception):  # half made, or the interpreter is going down
+            leave(self._address)
+
+
+def _lay_out(rows: Words) -> tuple[Words, int, int]:
+    """Rows as the walkers read them, the depth of nested loops, and the most tiles of any row."""
+    out = aligned_words(code.WORDS_A_ROW * len(rows)).reshape(-1, code.WORDS_A_ROW)
+    out[:, :3] = rows
+    out[:, 3] = 1
+    open_loops: list[int] = []
+    depth = 0
+    for i, function_ in enumerate(out[:, 0].tolist()):
+        if function_ == LOOP:
+            open_loops.append(i)
+            depth = max(depth, len(open_loops))
+        elif function_ == END:
+            begin = open_loops.pop()
+            out[begin, 3], out[i, 3] = i, begin
+    assert not open_loops, "every LOOP has its END"
+    work = out[:, 0] > END
+    single = work & (out[:, 2] == 1)
+    for i in range(len(out) - 2, -1, -1):
+        if single[i] and single[i + 1]:
+            out[i, 3] = out[i + 1, 3] + 1
+    return out, depth, int(out[work, 2].max(initial=1))
+
+
+@cache
+def ns_per_tick() -> float:
+    """How long a tick of the counter is that timed walks read."""
+    ticks = function(executor_kernel("ticks"))
+    start, first = time.perf_counter_ns(), ticks(0, 0, 0)
+    while time.perf_counter_ns() - start < 5_000_000:
+        pass
+    return (time.perf_counter_ns() - start) / (ticks(0, 0, 0) - first)
