@@ -221,10 +221,9 @@ def target_machine(isa: InstructionSet) -> llvm.TargetMachine:
 def generate(lowered: Lowered, isa: InstructionSet) -> Compiled:
     """Optimise for `isa`, emit object code, and refuse a kernel that is not pure."""
     machine = target_machine(isa)
-    context = llvm.create_context()
-    module = llvm.parse_assembly(lowered.assembly[0] + _CALL_BY_TABLE, context)
+    module = llvm.parse_assembly(lowered.assembly[0] + _CALL_BY_TABLE)
     for part in lowered.assembly[1:]:
-        module.link_in(llvm.parse_assembly(part, context))
+        module.link_in(llvm.parse_assembly(part))
     for function in module.functions:
         if function.is_declaration:
             if not function.name.startswith("llvm."):

@@ -185,13 +185,8 @@ def _verified(entry: Path) -> dict[str, bytes]:
     trouble = distrust_entry(entry)
     if trouble:
         raise _Damaged(trouble)
-    lines = _read(entry / MANIFEST).decode("ascii", "replace").splitlines()
-    expected = [_HEADER, f"key {entry.name}"]
-    contents: dict[str, bytes] = {}
-    for name in _FILES:
-        contents[name] = _read(entry / name)
-        expected.append(_line(name, contents[name]))
-    if lines != expected:
+    contents = {name: _read(entry / name) for name in _FILES}
+    if _read(entry / MANIFEST) != _manifest(entry.name, contents):
         raise _Damaged("its files are not those of its manifest")
     return contents
 
@@ -229,12 +224,9 @@ def _read(path: Path) -> bytes:
         os.close(handle)
 
 
-def _line(name: str, data: bytes) -> str:
-    return f"{hashlib.sha256(data).hexdigest()} {len(data)} {name}"
-
-
 def _manifest(key: str, contents: dict[str, bytes]) -> bytes:
-    return "\n".join([_HEADER, f"key {key}", *(_line(name, contents[name]) for name in _FILES), ""]).encode("ascii")
+    lines = [f"{hashlib.sha256(contents[name]).hexdigest()} {len(contents[name])} {name}" for name in _FILES]
+    return "\n".join([_HEADER, f"key {key}", *lines, ""]).encode("ascii")
 
 
 def _write_durably(path: Path, data: bytes) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from graphnn.errors import GraphnnError
+from graphnn.errors import NumericsError
 from graphnn.runtime import executor_code as code
 from graphnn.runtime.kernel_store import addresses
 from graphnn.runtime.row import Kernel
@@ -28,10 +28,6 @@ from graphnn.runtime.row import Kernel
 MOST_THREADS = 512
 _PATIENCE_NS = 50_000
 _chosen: int | None = None
-
-
-class ThreadCountError(GraphnnError, ValueError):
-    """A number of threads that is no whole number from 1 to 512."""
 
 
 def set_threads(count: int | None) -> None:
@@ -54,7 +50,7 @@ def _checked(count: int | str, where: str) -> int:
     except (TypeError, ValueError):
         number = 0
     if not 1 <= number <= MOST_THREADS:
-        raise ThreadCountError(f"{where}: {count!r} is not a number of threads from 1 to {MOST_THREADS}")
+        raise NumericsError(f"{where}: {count!r} is not a number of threads from 1 to {MOST_THREADS}")
     return number
 
 
