@@ -180,9 +180,6 @@ def _add_entry(module: ir.Module, context: Any, descriptor: Any, symbol: str, ar
     inner = module.get_global(descriptor.mangled_name)
     inner.linkage = "internal"
     inner.attributes.add("alwaysinline")
-    for name, value in module.globals.items():
-        if name.startswith("_ZN08NumbaEnv"):
-            value.linkage = "internal"  # unused: LLVM drops it
     entry = ir.Function(module, ir.FunctionType(word, [word.as_pointer(), *[word] * (len(args) - 1)]), symbol)
     entry.attributes.add("nounwind")
     builder = ir.IRBuilder(entry.append_basic_block("entry"))
@@ -230,6 +227,9 @@ def generate(lowered: Lowered, isa: InstructionSet) -> Compiled:
                 function.add_function_attribute("nonlazybind")
         elif function.name != lowered.symbol:
             function.linkage = "internal"
+    for variable in module.global_variables:
+        if not variable.is_declaration:
+            variable.linkage = "internal"
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = True
     builder = llvm.create_pass_builder(machine, options)
