@@ -1,1 +1,24 @@
+"""The ops, a family a module. Importing the package registers them all: this list is the only place that does.
 
+Modules here import each other as modules and use their attributes late, so the order of the list does not matter.
+"""
+
+from graphnn.ir.ops import (
+    arithmetic,
+    casting,
+    compare,
+    composed,
+    elementwise,
+    functions,
+    fused,
+    index,
+    inputs,
+    linalg,
+    movement,
+    operators,
+    reduce,
+    shaping,
+    sizes,
+    slicing,
+    softmax,
+)
