@@ -17,6 +17,7 @@ from graphnn.ir.dims import Size, product
 from graphnn.ir.graph import Node, Value
 from graphnn.ir.op import Cotangents, Fusion, Op, Sample, Types
 from graphnn.ir.ops import window
+from graphnn.ir.ops.operands import located
 from graphnn.ir.ops.window import PaddingLike, Pair, PairLike, Sides
 from graphnn.ir.types import TensorType
 
@@ -28,6 +29,8 @@ def _conv_type(x: TensorType, w: TensorType, stride: Pair, padding: Sides, dilat
     window.check_image(x)
     window.check_float(x, w)
     window.check_sides(padding)
+    window.check_pairs(stride=stride, dilation=dilation)
+    _check_groups(groups)
     if w.rank != 4 or not all(isinstance(size, int) for size in w.shape[:2]):
         raise ShapeError(f"the weight has the axes (kh, kw, C / groups, K), the first two fixed: {w}")
     n, h, width, c = x.shape
@@ -42,6 +45,11 @@ def _conv_type(x: TensorType, w: TensorType, stride: Pair, padding: Sides, dilat
     top, bottom, left, right = padding
     return x.of_shape((n, window.out_size(h, top, bottom, window.reach(kh, dilation[0]), stride[0]),
                        window.out_size(width, left, right, window.reach(kw, dilation[1]), stride[1]), k))
+
+
+def _check_groups(groups: int) -> None:
+    if not isinstance(groups, int) or groups < 1:
+        raise ShapeError(f"groups is {groups!r}; it is a whole number >= 1")
 
 
 def _flops(y: TensorType, w: TensorType) -> Size:
@@ -95,9 +103,8 @@ class Conv2D(Op):
             y += _grouped(window.tap(xp, place, (oh, ow), self.stride), self.groups) @ _tap_weight(w[i, j], self.groups)
         return np.ascontiguousarray(_ungrouped(y, (n, oh, ow, k)))
 
-    def grad(self, node: Node, *d_outputs: Value | None) -> Cotangents:
-        (x, w), (dy,) = node.inputs, d_outputs
-        assert dy is not None
+    def grad(self, node: Node, dy: Value) -> Cotangents:
+        x, w = node.inputs
         return self.input_grad(x.shape, dy, w), self.weight_grad(w.shape, x, dy)
 
     def input_grad(self, shape: tuple[Size, ...], dy: Value, w: Value) -> Value:
@@ -150,9 +157,8 @@ class Conv2DInputGrad(Op):
             window.tap(dxp, place, (oh, ow), self.stride)[...] += _ungrouped(part, (n, oh, ow, c))
         return np.ascontiguousarray(window.cropped(dxp, self.padding))
 
-    def grad(self, node: Node, *d_outputs: Value | None) -> Cotangents:
-        (dy, w), (d,) = node.inputs, d_outputs
-        assert d is not None
+    def grad(self, node: Node, d: Value) -> Cotangents:
+        dy, w = node.inputs
         return self.forward.one(d, w), self.forward.weight_grad(w.shape, d, dy)
 
     def flops(self, dy: TensorType, w: TensorType) -> Size:
@@ -196,9 +202,8 @@ class Conv2DWeightGrad(Op):
             dw[i, j] = (read.transpose(0, 2, 1) @ rows).transpose(1, 0, 2).reshape(per_group, k)
         return dw
 
-    def grad(self, node: Node, *d_outputs: Value | None) -> Cotangents:
-        (x, dy), (d,) = node.inputs, d_outputs
-        assert d is not None
+    def grad(self, node: Node, d: Value) -> Cotangents:
+        x, dy = node.inputs
         return self.forward.input_grad(x.shape, dy, d), self.forward.one(x, d)
 
     def flops(self, x: TensorType, dy: TensorType) -> Size:
@@ -238,6 +243,7 @@ def _examples() -> Iterator[tuple[Conv2D, np.ndarray, np.ndarray]]:
         yield Conv2D(stride, padding, dilation, groups), rng.normal(size=x_shape), rng.normal(size=w_shape)
 
 
+@located
 def conv2d(x: Value, w: Value, *, stride: PairLike = 1, padding: PaddingLike = 0, dilation: PairLike = 1,
            groups: int = 1) -> Value:
     """Convolution of images x (N, H, W, C) with w (kh, kw, C / groups, K): (N, OH, OW, K).
@@ -248,12 +254,12 @@ def conv2d(x: Value, w: Value, *, stride: PairLike = 1, padding: PaddingLike = 0
     if w.rank != 4:
         raise ShapeError(f"the weight has the axes (kh, kw, C / groups, K): {w.type}")
     stride, dilation = window.as_pair(stride, "stride"), window.as_pair(dilation, "dilation")
-    if not isinstance(groups, int) or groups < 1:
-        raise ShapeError(f"groups is {groups!r}; it is a whole number >= 1")
+    _check_groups(groups)
     sides = window.as_sides(padding, (x.shape[1], x.shape[2]), _spans(w, dilation), stride)
     return Conv2D(stride, sides, dilation, groups).one(x, w)
 
 
+@located
 def conv2d_transpose(x: Value, w: Value, *, stride: PairLike = 1, padding: PaddingLike = 0, output_padding: PairLike = 0,
                      dilation: PairLike = 1, groups: int = 1) -> Value:
     """The transposed convolution of x (N, H, W, K) with w (kh, kw, C / groups, K): (N, OH, OW, C).

@@ -7,21 +7,28 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphnn.errors import DTypeError, ShapeError
-from graphnn.ir.dims import Dim, Size, bind_size, ceildiv, dim_max, floordiv
+from graphnn.ir.dims import Dim, Size, bind_size, ceildiv, dim_max, floordiv, is_size
 from graphnn.ir.types import TensorType
 
 Pair = tuple[int, int]
 Sides = tuple[Size, Size, Size, Size]                   # top, bottom, left, right
 PairLike = int | Sequence[int]
+LIMIT = 1 << 31
 PaddingLike = int | str | Sequence[Size]
 
 
 def as_pair(value: PairLike, what: str, least: int = 1) -> Pair:
     """(height, width) from one number for both, or two. Raises ShapeError."""
     pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(v, int) and v >= least for v in pair):
-        raise ShapeError(f"{what} is {value!r}; give a whole number >= {least}, or two: (height, width)")
+    check_pairs(least, **{what: pair})
     return pair[0], pair[1]
+
+
+def check_pairs(least: int = 1, /, **pairs: tuple[int, ...]) -> None:
+    """Raise ShapeError unless each is two whole numbers. Type rules call it too: attributes may come from a stranger's file."""
+    for what, pair in pairs.items():
+        if len(pair) != 2 or not all(isinstance(v, int) and least <= v < LIMIT for v in pair):
+            raise ShapeError(f"{what} is {pair!r}; give a whole number >= {least}, or two: (height, width)")
 
 
 def reach(kernel: int, dilation: int = 1) -> int:
@@ -66,7 +73,9 @@ def as_sides(padding: PaddingLike, sizes: tuple[Size, Size], spans: Pair, stride
 
 
 def check_sides(padding: Sides) -> None:
-    """Raise ShapeError for a negative padding."""
+    """Raise ShapeError unless padding is four sizes, none of them negative."""
+    if len(padding) != 4 or not all(is_size(p) for p in padding) or any(isinstance(p, int) and p >= LIMIT for p in padding):
+        raise ShapeError(f"padding is {padding!r}, not (top, bottom, left, right)")
     if any(isinstance(p, int) and p < 0 for p in padding):
         raise ShapeError(f"padding cannot be negative: {padding}", hint="slice the image instead")
 
