@@ -99,6 +99,10 @@ class Op:
             return 0
         return self.infer(*inputs)[0].elements
 
+    def failure(self, code: int) -> str:
+        """What it means that the op's kernel returned `code`."""
+        return f"the kernel failed with code {code}"
+
     def in_place(self, *inputs: TensorType) -> tuple[tuple[int, int], ...]:
         """Pairs (output, input) that may share memory: each element is read before its place is written."""
         if self.fusion is not Fusion.ELEMENTWISE:

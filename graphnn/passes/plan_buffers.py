@@ -134,7 +134,9 @@ def _place_results(
         source = root.get(value, value)
         if source in staged:
             last.append((staged[source], slot))
-        elif source not in fixed and (slot.kind != "state" or _all_read_before(graph, source, slot.index, root, readers, position)):
+        elif source not in fixed and (
+            slot.kind != "state" or _all_read_before(graph, source, slot.index, root, readers, position)
+        ):
             fixed[source] = slot
         else:
             last.append((value, slot))

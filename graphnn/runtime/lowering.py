@@ -8,9 +8,10 @@ symbolic types of the node (`node.inputs[0].shape`), so that new sizes never nee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 
 import numpy as np
 
@@ -21,9 +22,9 @@ from graphnn.ir.op import Op, describe
 from graphnn.ir.ops.inputs import Constant
 from graphnn.runtime import instruction_set
 from graphnn.runtime.instruction_set import InstructionSet
-from graphnn.runtime.row import Address, Row, Scratch
+from graphnn.runtime.row import Address, Instruction, Scratch
 
-LoweringRule = Callable[[Node, "Lowering"], list[Row]]
+LoweringRule = Callable[[Node, "Lowering"], Sequence[Instruction]]
 _RULES: dict[type[Op], LoweringRule] = {}
 
 STREAM_BYTES = 8 << 20      # a result larger than this leaves the cache before anyone reads it
@@ -39,6 +40,12 @@ def lowers(*ops: type[Op]) -> Callable[[LoweringRule], LoweringRule]:
         return rule
 
     return register
+
+
+def _rules() -> dict[type[Op], LoweringRule]:
+    """All rules: importing the kernels registers theirs."""
+    import_module("graphnn.runtime.kernels")
+    return _RULES
 
 
 @dataclass
@@ -95,11 +102,9 @@ class Lowering:
         return Address(piece)
 
 
-def lower(at: Lowering) -> list[Row]:
+def lower(at: Lowering) -> Sequence[Instruction]:
     """The rows of a node. Raises UnsupportedError, naming op and line, when there is no kernel for it."""
-    import graphnn.runtime.kernels        # registers the rules
-
-    rule = _RULES.get(type(at.node.op))
+    rule = _rules().get(type(at.node.op))
     if rule is None:
         error = UnsupportedError(f"no compiled kernel for the op {at.node.op.name!r}",
                                  hint='compile with backend="numpy", or write the op in terms of others (decompose)')
@@ -110,6 +115,4 @@ def lower(at: Lowering) -> list[Row]:
 
 def has_rule(op: Op) -> bool:
     """Whether a compiled kernel exists for the op."""
-    import graphnn.runtime.kernels
-
-    return type(op) in _RULES
+    return type(op) in _rules()

@@ -44,15 +44,35 @@ class Scratch:
     nbytes: int = field(compare=False)
 
 
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """Rows between a Loop and its End run `trips` times; an Address may step from one trip to the next."""
+
+    trips: int
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of the innermost Loop."""
+
+
 @dataclass(frozen=True)
 class Address:
-    """Where a buffer will lie, plus an offset in bytes. `buffer` is a Value or a Scratch; the plan resolves it."""
+    """Where a buffer will lie, plus an offset in bytes. `buffer` names a Scratch or a place of the plan, which resolves it.
+
+    `steps` says by how many bytes the address moves after each trip of a loop around the row.
+    """
 
     buffer: Hashable
     offset: int = 0
+    steps: tuple[tuple[Loop, int], ...] = ()
 
     def __add__(self, nbytes: int) -> Address:
-        return Address(self.buffer, self.offset + nbytes)
+        return Address(self.buffer, self.offset + nbytes, self.steps)
+
+    def stepping(self, loop: Loop, nbytes: int) -> Address:
+        """This address, moved by `nbytes` after each trip of `loop`."""
+        return Address(self.buffer, self.offset, (*self.steps, (loop, nbytes)))
 
 
 @dataclass(frozen=True)
@@ -80,3 +100,6 @@ class Row:
     args: tuple[Arg, ...]
     tiles: int = 1
     thread_scratch: int = 0
+
+
+Instruction = Row | Loop | End

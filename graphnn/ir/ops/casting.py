@@ -49,6 +49,7 @@ class StopGradient(Op):
 
     name = "stop_gradient"
     fusion = Fusion.ELEMENTWISE
+    view_of = 0
 
     def infer(self, x: TensorType) -> Types:
         return (x,)

@@ -153,6 +153,7 @@ class CheckIndex(Op):
 
     name = "check_index"
     fusion = Fusion.OPAQUE
+    view_of = 0
     low: Size
     high: Size
     what: str
@@ -160,6 +161,9 @@ class CheckIndex(Op):
     def infer(self, ids: TensorType) -> Types:
         require_integer(ids)
         return (ids,)
+
+    def failure(self, code: int) -> str:
+        return f"a {self.what} lies outside [{self.low}, {self.high})"
 
     def numpy(self, ids: np.ndarray) -> np.ndarray:
         check_ids(ids, check_bound_size(self.low), check_bound_size(self.high), self.what)

@@ -24,6 +24,7 @@ class Reshape(Op):
 
     name = "reshape"
     fusion = Fusion.VIEW
+    view_of = 0
     shape: tuple[Size, ...]
 
     def infer(self, x: TensorType) -> Types:

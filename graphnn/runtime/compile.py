@@ -1,0 +1,42 @@
+"""compile: a graph becomes an Executable. Passes, then kernels (backend "numba"), or the interpreter (backend "numpy")."""
+
+from __future__ import annotations
+
+from graphnn.errors import UnsupportedError
+from graphnn.ir.graph import Graph
+from graphnn.ir.verify import verify
+from graphnn.passes.pipeline import DEFAULT, Pass
+from graphnn.runtime.executable import Executable, NumpyEngine, PlanEngine
+from graphnn.runtime.plan import Program
+from graphnn.runtime.state import State
+
+BACKENDS = ("numba", "numpy")
+
+
+def compile_graph(
+    graph: Graph, *, state: State | None = None, seed: int | None = None, backend: str = "numba",
+    pipeline: Pass = DEFAULT,
+) -> Executable:
+    """An executable of `graph`: `exe(x=..., y=...)` runs it.
+
+    `state` holds params and states; executables share them by being given the same one. Without it a new state is made
+    from the initialisers and `seed` (default `gnn.seed`, 0). `backend="numba"` runs compiled kernels, `backend="numpy"` the
+    NumPy meanings. `pipeline` is any Graph -> Graph.
+
+    Raises VerifyError for a graph that is not well formed or does not fit the state, PassError when a pass fails,
+    UnsupportedError for an op without a kernel (at the first call, when sizes are known).
+
+    >>> from graphnn.ir.ops.inputs import placeholder
+    >>> x = placeholder("x", "f32[N]")
+    >>> double = compile_graph(Graph.of("double", [x], [x + x]))
+    """
+    if backend not in BACKENDS:
+        raise UnsupportedError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
+    verify(graph)
+    if state is None:
+        state = State(seed)
+    state.add(graph)
+    if backend == "numpy":
+        return Executable(graph, graph, state, NumpyEngine(graph, state), backend)
+    optimised = pipeline(graph)
+    return Executable(graph, optimised, state, PlanEngine(Program(optimised), state), backend)

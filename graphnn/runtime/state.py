@@ -1,0 +1,176 @@
+"""State: the arrays that runs keep: parameters, running statistics, optimiser slots, the step count, the random seed.
+
+Executables share a state by being compiled with the same one. A call that updates it holds it alone; calls that only read
+it run side by side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+
+from graphnn.errors import DTypeError, ShapeError, VerifyError
+from graphnn.ir.graph import Graph, Value, role_of
+from graphnn.ir.ops.inputs import Input
+from graphnn.ir.types import TensorType
+from graphnn.runtime.memory import aligned_array
+
+_default_seed = 0
+
+
+def seed(number: int) -> None:
+    """Every state made from now on starts from `number`, unless `compile(seed=)` says otherwise. The default is 0."""
+    global _default_seed
+    _default_seed = checked_seed(number)
+
+
+def checked_seed(number: int) -> int:
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or not 0 <= number < 1 << 63:
+        raise VerifyError(f"{number!r} is no seed; use an integer from 0 to 2**63 - 1")
+    return int(number)
+
+
+class State:
+    """Arrays by name. Each is made by its value's initialiser, from a generator that depends on seed and name alone."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.seed = _default_seed if seed is None else checked_seed(seed)
+        self._arrays: dict[str, np.ndarray] = {}
+        self._types: dict[str, TensorType] = {}
+        self._renew_locks()
+        _all_states.add(self)
+
+    def _renew_locks(self) -> None:
+        self._turn = threading.Condition(threading.Lock())
+        self._readers = 0
+        self._writing = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._arrays)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._arrays
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """A copy of the array with this name."""
+        with self.reading():
+            return self._array(name).copy()
+
+    def __setitem__(self, name: str, array: object) -> None:
+        self.update({name: array})
+
+    def update(self, arrays: Mapping[str, object]) -> None:
+        """Write arrays in place, all or none. Raises for an unknown name, a wrong shape or a wrong kind of number."""
+        checked = {name: self._fitting(name, array) for name, array in arrays.items()}
+        with self.writing():
+            for name, array in checked.items():
+                self._arrays[name][...] = array
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Copies of all arrays, by name."""
+        with self.reading():
+            return {name: array.copy() for name, array in self._arrays.items()}
+
+    def add(self, graph: Graph) -> None:
+        """Make room and first values for the params and states of a graph that this state lacks."""
+        values = [v for v in graph.inputs if role_of(v) != "input"]
+        for value in values:
+            known = self._types.get(value.name)
+            if known is not None and known != value.type:
+                raise VerifyError(f"the state has {value.name!r} as {known}, the graph {graph.name!r} as {value.type}",
+                                  hint="give the layer another name, or compile with a state of its own")
+        made = {value.name: self._first_value(value) for value in values if value.name not in self._arrays}
+        types = {value.name: value.type for value in values}
+        with self.writing():
+            self._arrays.update(made)
+            self._types.update(types)
+
+    def _first_value(self, value: Value) -> np.ndarray:
+        op = value.node.op
+        assert isinstance(op, Input)
+        if not value.type.is_static:
+            raise ShapeError(f"the {op.role} {op.label!r} has the symbolic type {value.type}; a state's sizes are numbers")
+        if op.init is None:
+            raise VerifyError(f"the {op.role} {op.label!r} has no value and no initialiser",
+                              hint="compile with state= a state that has it, or give it init=")
+        digest = hashlib.sha256(f"{self.seed}/{op.label}".encode()).digest()
+        generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
+        shape = tuple(int(size) for size in value.shape)  # pyright: ignore[reportArgumentType]
+        first = np.asarray(op.init(shape, value.dtype.numpy, generator))
+        if first.shape != shape:
+            raise ShapeError(f"the initialiser of {op.label!r} gave shape {first.shape}, the type is {value.type}")
+        array = aligned_array(shape, value.dtype.numpy)
+        array[...] = first
+        return array
+
+    def _array(self, name: str) -> np.ndarray:
+        if name not in self._arrays:
+            raise VerifyError(f"the state has no {name!r}; it has {', '.join(self._arrays) or 'nothing'}")
+        return self._arrays[name]
+
+    def _fitting(self, name: str, array: object) -> np.ndarray:
+        target, given = self._array(name), np.asarray(array)
+        if given.shape != target.shape:
+            raise ShapeError(f"{name!r} has shape {target.shape}, not {given.shape}")
+        if not np.can_cast(given.dtype, target.dtype, "same_kind"):
+            raise DTypeError(f"{name!r} is {target.dtype}; {given.dtype} cannot be stored in it")
+        return given
+
+    def array_in_place(self, name: str) -> np.ndarray:
+        """The state's own array, for plans: stays the same object for the life of the state."""
+        return self._arrays[name]
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the state alone."""
+        with self._turn:
+            while self._writing or self._readers:
+                self._turn.wait()
+            self._writing = True
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._writing = False
+                self._turn.notify_all()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Keep writers out."""
+        self.begin_read()
+        try:
+            yield
+        finally:
+            self.end_read()
+
+    def begin_read(self) -> None:
+        with self._turn:
+            while self._writing:
+                self._turn.wait()
+            self._readers += 1
+
+    def end_read(self) -> None:
+        with self._turn:
+            self._readers -= 1
+            if not self._readers:
+                self._turn.notify_all()
+
+
+_all_states: weakref.WeakSet[State] = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    """A fork may come while another thread holds a state: the child, in which that thread is not, starts with free locks."""
+    for state in _all_states:
+        state._renew_locks()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,162 @@
+"""A workspace: one plan with its own memory, ready to run. One thread runs a workspace at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from graphnn.ir.graph import Graph, Node
+from graphnn.ir.types import TensorType
+from graphnn.passes.plan_buffers import Buffer
+from graphnn.runtime.memory import aligned_array, aligned_bytes, results
+from graphnn.runtime.plan import Plan
+from graphnn.runtime.state import State
+from graphnn.runtime.table import FINE, Table
+
+_STAGED_UP_TO = 4096               # bytes: copying so little costs less than asking NumPy for an address
+
+
+def _numbers(type: TensorType) -> tuple[int, ...]:
+    """The shape of a type whose sizes are bound."""
+    return tuple(size for size in type.shape if isinstance(size, int))
+
+
+class Workspace:
+    """Runs a plan on arrays. Addresses of arena, state and constants are settled once, those of the call each time."""
+
+    def __init__(self, plan: Plan, state: State) -> None:
+        self.plan = plan
+        graph = plan.program.graph
+        self.arena = aligned_bytes(plan.buffers.arena)
+        self.scratch = aligned_bytes(plan.scratch)
+        words = plan.words.copy()
+        self._moving: dict[tuple[str, int], list[tuple[int, int]]] = {}
+        self._state = state                              # keeps the arrays alive whose addresses stand in the words
+        for (kind, index), at in plan.relocations.items():
+            if kind == "input" or kind == "output":
+                self._moving[kind, index] = [(word, int(plan.words[word])) for word in at.tolist()]
+                continue
+            words[at] += words.ctypes.data if kind == "args" else self._memory(kind, index).ctypes.data
+        self.words = memoryview(words)  # pyright: ignore[reportArgumentType]
+        self.table = Table(plan.rows, words, scratch_bytes=plan.thread_scratch, cost_ns=plan.cost_ns)
+        user = graph.by_role("input")
+        self._stages = [self._stage("input", graph.inputs.index(v), v.type.bind(plan.sizes)) for v in user]
+        self._input_words = [self._moving.get(("input", graph.inputs.index(v)), []) for v in user]
+        outputs = [value.type.bind(plan.sizes) for value in graph.outputs]
+        self._output_types = [(_numbers(t), t.dtype.numpy) for t in outputs]
+        self._output_stages = [self._stage("output", i, t) for i, t in enumerate(outputs)]
+        self._output_words = [self._moving.get(("output", i), []) for i in range(len(outputs))]
+
+    def _memory(self, kind: str, index: int) -> np.ndarray:
+        if kind == "constant":
+            return self.plan.program.constants[index]
+        if kind == "state":
+            return self._state.array_in_place(self.plan.program.graph.inputs[index].name)
+        return self.arena if kind == "arena" else self.scratch
+
+    def _stage(self, kind: str, index: int, type: TensorType) -> np.ndarray | None:
+        """A small array of the workspace's own in place of the caller's, its address settled for good."""
+        stage = aligned_array(_numbers(type), type.dtype.numpy)
+        if stage.nbytes > _STAGED_UP_TO:
+            return None
+        self._point(self._moving.get((kind, index), []), stage.ctypes.data)
+        return stage
+
+    def _point(self, words: Sequence[tuple[int, int]], address: int) -> None:
+        for word, offset in words:
+            self.words[word] = address + offset
+
+    def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
+        """The outputs for these inputs, C-contiguous arrays of the declared dtypes; written into `out` where given."""
+        keep, made = self._arrange(arrays, out)
+        failure = self.table.run()
+        if failure != FINE:
+            raise self.plan.error(*failure)
+        del keep
+        return self._collect(made, out)
+
+    def run_timed(self, arrays: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
+        """As `run`, and the nanoseconds that each row of the plan took."""
+        _, made = self._arrange(arrays, None)
+        failure, times = self.table.run_timed()
+        if failure != FINE:
+            raise self.plan.error(*failure)
+        return self._collect(made, None), times
+
+    def _arrange(
+        self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None
+    ) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+        """Put the addresses of this call in place; returns what must stay alive, and the arrays that take the outputs."""
+        keep: list[np.ndarray] = []
+        for array, stage, words in zip(arrays, self._stages, self._input_words, strict=True):
+            if stage is not None:
+                stage[...] = array
+                continue
+            if not (array.flags.c_contiguous and array.flags.aligned):
+                array = np.ascontiguousarray(array) if array.flags.aligned else array.copy(order="C")
+                keep.append(array)
+            self._point(words, array.ctypes.data)
+        made: list[np.ndarray | None] = []
+        for i, (stage, words) in enumerate(zip(self._output_stages, self._output_words, strict=True)):
+            if stage is not None:
+                made.append(None)
+                continue
+            array = out[i] if out is not None and out[i] is not None else None
+            if array is None:
+                array = results.array(*self._output_types[i])
+            self._point(words, array.ctypes.data)
+            made.append(array)
+        return keep, made
+
+    def _collect(
+        self, made: Sequence[np.ndarray | None], out: Sequence[np.ndarray | None] | None
+    ) -> list[np.ndarray]:
+        outputs: list[np.ndarray] = []
+        for i, (array, stage) in enumerate(zip(made, self._output_stages, strict=True)):
+            if array is not None:
+                outputs.append(array)
+                continue
+            assert stage is not None
+            target = out[i] if out is not None else None
+            if target is None:
+                outputs.append(stage.copy())
+            else:
+                target[...] = stage
+                outputs.append(target)
+        return outputs
+
+    # ------------------------------------------------------------------------------------------ for tests
+
+    def poison(self, buffer: Buffer) -> None:
+        """Fill a buffer of the arena with bytes that make NaNs: whoever reads it after its end is found out."""
+        offset = self.plan.buffers.slots[buffer.root].offset
+        self.arena[offset : offset + self.plan.buffers.nbytes[buffer.root]] = 0xFF
+
+    def run_poisoned(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """As `run`, node by node, with every buffer poisoned as soon as the plan calls it free, and all at the start."""
+        self.arena[:] = 0xFF
+        self.scratch[:] = 0xFF
+        keep, made = self._arrange(arrays, None)
+        graph: Graph = self.plan.program.graph
+        position: dict[Node, int] = {node: i for i, node in enumerate(graph.nodes)}
+        rows = self.plan.row_nodes
+        freed = self.plan.buffers.freed_after
+        at = done = 0
+        while at < len(rows):
+            upto = at
+            while upto < len(rows) and rows[upto] is rows[at]:
+                upto += 1
+            node = rows[at]
+            now = len(graph.nodes) if node is None and at else (-1 if node is None else position[node])
+            for p in range(done, now):
+                for buffer in freed.get(p, ()):
+                    self.poison(buffer)
+            done = max(done, now)
+            part = Table(self.plan.rows[at:upto], self.table.args, scratch_bytes=self.plan.thread_scratch, cost_ns=0)
+            failure = part.run()
+            if failure != FINE:
+                raise self.plan.error(failure[0], failure[1] + at)
+            at = upto
+        del keep
+        return self._collect(made, None)
