@@ -1,14 +1,15 @@
 """The executor's compiled half: kernels, kept in the kernel store like any other, that walk a table of rows.
 
-A row of the table is four words: the kernel's address, the offset of its argument slots, its tiles, and how many rows
-from here on are one unit of work (rows of a single tile that follow each other are one unit: one thread runs them all,
-and nobody waits in between). `LOOP` and `END` in place of the address repeat the rows between; the tiles are then the
-trips, the last word the index of the partner.
+The words of a row: the kernel's address, the offset of its argument slots, its tiles, its span, where its tickets are,
+and in how many parts its tiles are dealt out. Rows of a single tile that follow each other are one unit of work, as long
+as the span of the first: one thread runs them all, and nobody waits in between. `LOOP` and `END` in place of the address
+repeat the rows between; the tiles are then the trips, the span the index of the partner.
 
-Tickets. Each row has a count of claimed and a count of finished tiles that only ever grow. The `visit` of a row counts how
-often it has been reached over all runs (run number and loop counters, mixed radix), and visit v owns the tickets from
-v * tiles to (v + 1) * tiles. So nothing is cleared between runs, a thread that runs alone does all the work, and a thread
-that comes late, even whole runs late, finds every ticket taken and walks through.
+Tickets. A row counts the tiles finished, and in each part the tiles claimed; the counts only ever grow. The `visit` of a
+row is how often it has been reached over all runs (run number and loop counters, mixed radix), and visit v owns the
+tickets from v * n to (v + 1) * n of a part of n tiles. So nothing is cleared between runs, a thread that runs alone does
+all the work, and a thread that comes late, even whole runs late, finds every ticket taken and walks through. A thread
+takes from its own part first, the same in every row, so that it finds in its cache what it wrote in the row before.
 
 Runs are announced on a board that workers watch; a worker notes the table it works on in its own slot, then looks again
 whether the announcement still stands (a hazard pointer), so that a table may be freed once no slot names it.
@@ -24,12 +25,15 @@ from collections.abc import Callable
 LOOP, END = 0, 1
 """In place of a kernel's address."""
 
-WORDS_A_ROW = 4
+WORDS_A_ROW = 8
+KERNEL, ARGUMENTS, TILES, SPAN, TICKET_LINE, PARTS = range(6)
+"""The words of a row; the other two are padding to a cache line."""
 
 # The control block of a table: words. What threads write stands on cache lines of its own.
 ROWS, ARGS, COUNT, SCRATCH, SCRATCH_STRIDE, STACK, STACK_STRIDE, TICKETS = range(8)
 FAIL = 8  # 0, or (row + 1) << 32 | code: the first failure
-RUN, TIMES, YIELD = 16, 17, 18  # number of the next parallel run; ticks by row (timed walks); address of sched_yield
+# Number of the next parallel run; ticks by row, of timed walks; address of sched_yield; threads and lines of the tickets.
+RUN, TIMES, YIELD, TICKET_THREADS, TICKET_LINES = range(16, 21)
 CONTROL_WORDS = 24
 
 # The board of a pool: the announcement, constants, then one cache line for each worker.
@@ -56,9 +60,10 @@ def serial(timed: bool) -> Kernel:
         times = k.slots(control[TIMES])
         i = 0
         while i < count:
-            function, tiles = rows[4 * i], rows[4 * i + 2]
+            row = WORDS_A_ROW * i
+            function, tiles = rows[row], rows[row + TILES]
             if function > END:
-                slots = args + 8 * rows[4 * i + 1]
+                slots = args + 8 * rows[row + ARGUMENTS]
                 start = ticks() if timed else 0
                 for t in range(tiles):
                     code = k.call_kernel(function, slots, t, scratch)
@@ -68,14 +73,14 @@ def serial(timed: bool) -> Kernel:
                     times[i] += ticks() - start
             elif function == LOOP:
                 if tiles <= 0:
-                    i = rows[4 * i + 3]
+                    i = rows[row + SPAN]
                 else:
                     stack[2 * level] = tiles
                     level += 1
             else:
                 stack[2 * level - 2] -= 1
                 if stack[2 * level - 2] > 0:
-                    i = rows[4 * i + 3]
+                    i = rows[row + SPAN]
                 else:
                     level -= 1
             i += 1
@@ -95,35 +100,46 @@ def walk(timed: bool) -> Kernel:
         rows, args, count = k.slots(control[ROWS]), control[ARGS], control[COUNT]
         scratch = control[SCRATCH] + thread * control[SCRATCH_STRIDE]
         stack, level = k.slots(control[STACK] + thread * control[STACK_STRIDE]), 0
-        tickets, pause_call = control[TICKETS], control[YIELD]
+        tickets, sharers, pause_call = control[TICKETS], control[TICKET_THREADS], control[YIELD]
         fail = k.address_of(control, FAIL)
         times = k.slots(control[TIMES])
         i, visit = 0, run
         while i < count:
-            function, tiles = rows[4 * i], rows[4 * i + 2]
+            row = WORDS_A_ROW * i
+            function, tiles = rows[row], rows[row + TILES]
             if function > END:
-                claimed, base = tickets + 64 * i, visit * tiles
-                finished, top = claimed + 8, base + tiles
-                span = rows[4 * i + 3]
+                finished = tickets + 64 * rows[row + TICKET_LINE]
+                parts, span = rows[row + PARTS], rows[row + SPAN]
+                own, done = k.udiv(thread * parts, sharers), 0
                 start = ticks() if timed else 0
-                while True:
-                    ticket = k.load_acquire(claimed)
-                    if ticket >= top:
-                        break
-                    if k.load_acquire(fail) != 0:
-                        return 1
-                    if k.compare_and_swap(claimed, ticket, ticket + 1) != 0:
-                        for j in range(span):
-                            r = i + j
-                            code = k.call_kernel(rows[4 * r], args + 8 * rows[4 * r + 1], ticket - base, scratch)
-                            if code != 0:
-                                k.compare_and_swap(fail, 0, k.shl(r + 1, 32) + code)
-                                return 1
-                            if timed and span > 1:
-                                now = ticks()
-                                times[r] += now - start
-                                start = now
-                        k.atomic_add(finished, 1)
+                for turn in range(parts):
+                    part = own + turn
+                    if part >= parts:
+                        part -= parts
+                    first = k.udiv(part * tiles, parts)
+                    size = k.udiv((part + 1) * tiles, parts) - first
+                    claimed, base = finished + 64 * (part + 1), visit * size
+                    while True:
+                        ticket = k.load_acquire(claimed)
+                        if ticket >= base + size:
+                            break
+                        if k.load_acquire(fail) != 0:
+                            return 1
+                        if k.compare_and_swap(claimed, ticket, ticket + 1) != 0:
+                            for r in range(i, i + span):
+                                slots = args + 8 * rows[WORDS_A_ROW * r + ARGUMENTS]
+                                code = k.call_kernel(rows[WORDS_A_ROW * r], slots, first + ticket - base, scratch)
+                                if code != 0:
+                                    k.compare_and_swap(fail, 0, k.shl(r + 1, 32) + code)
+                                    return 1
+                                if timed and span > 1:
+                                    now = ticks()
+                                    times[r] += now - start
+                                    start = now
+                            done += 1
+                top = (visit + 1) * tiles
+                if done != 0:
+                    k.atomic_add(finished, done)
                 pauses = 0
                 while k.load_acquire(finished) < top:
                     if k.load_acquire(fail) != 0:
@@ -138,7 +154,7 @@ def walk(timed: bool) -> Kernel:
                 i += span - 1
             elif function == LOOP:
                 if tiles <= 0:
-                    i = rows[4 * i + 3]
+                    i = rows[row + SPAN]
                 else:
                     stack[2 * level] = tiles
                     stack[2 * level + 1] = visit
@@ -147,7 +163,7 @@ def walk(timed: bool) -> Kernel:
             else:
                 stack[2 * level - 2] -= 1
                 if stack[2 * level - 2] > 0:
-                    i = rows[4 * i + 3]
+                    i = rows[row + SPAN]
                     visit += 1
                 else:
                     level -= 1
@@ -191,7 +207,7 @@ def lead() -> Kernel:
                     k.pause()
                 else:
                     k.call_kernel(board[POOL_YIELD], 0, 0, 0)
-        k.memset0(table[TICKETS], 64 * table[COUNT])
+        k.memset0(table[TICKETS], 64 * table[TICKET_LINES])
         table[RUN] = 0
         table[FAIL] = 0
         return failure

@@ -28,9 +28,9 @@ ADVANCE, RESTORE = executor_kernel("advance"), executor_kernel("restore")
 FINE = (0, -1)
 """What `run` returns when no row failed."""
 
-# Measured on two cores: below the first, meeting a second thread costs more than it saves; below the second, taking
-# the GIL back after the call may cost more than keeping it from others.
-_PARALLEL_FROM_NS = 15_000
+# Measured on two cores. Below a start and a meeting at each row of several tiles, a second thread costs more than it
+# saves; below the last, taking the GIL back after the call may cost more than keeping it from others.
+_START_NS, _MEETING_NS = 10_000, 300
 _RELEASE_GIL_FROM_NS = 5_000
 
 Words = NDArray[np.int64]
@@ -45,7 +45,8 @@ class Table:
         assert args.flags.c_contiguous, "the walkers know no strides"
         self.args = args
         self.cost_ns = cost_ns
-        self._rows, depth, self._most_tiles = _lay_out(rows)
+        self._rows, depth, self._most_tiles, meetings = _lay_out(rows)
+        self._alone = cost_ns < _START_NS + _MEETING_NS * meetings
         self._scratch_stride = -(-scratch_bytes // 64) * 64 + 64  # a cache line apart
         self._stack_stride = -(-16 * depth // 64) * 64 + 64
         self._tickets = aligned_words(0)
@@ -63,7 +64,7 @@ class Table:
 
     def run(self, count: int | None = None) -> tuple[int, int]:
         """Run all rows once with up to `count` threads; returns (0, -1) or the code and index of the first failure."""
-        if self.cost_ns < _PARALLEL_FROM_NS:
+        if self._alone:
             failure = self._serial(self._address, 0, 0)
             return FINE if failure == 0 else (failure & 0xFFFFFFFF, (failure >> 32) - 1)
         return self._run(min(count or threads(), self._most_tiles), timed=False)
@@ -71,31 +72,32 @@ class Table:
     def run_timed(self, count: int | None = None) -> tuple[tuple[int, int], NDArray[np.float64]]:
         """Run once as `run` would; returns its result, and the nanoseconds that each row took (all its visits)."""
         self.times[:] = 0
-        parallel = self.cost_ns >= _PARALLEL_FROM_NS
-        result = self._run(min(count or threads(), self._most_tiles) if parallel else 1, timed=True)
+        result = self._run(1 if self._alone else min(count or threads(), self._most_tiles), timed=True)
         return result, self.times * ns_per_tick()
 
     def _run(self, count: int, *, timed: bool) -> tuple[int, int]:
         workers = pool() if count > 1 else None
-        if workers is None or not workers.busy.acquire(blocking=False):
+        if workers is None or not workers.take(count, self.cost_ns):
             walk = function(executor_kernel("serial", timed=True)) if timed else self._serial
             failure = walk(self._address, 0, 0)
         else:
             try:
-                if count > self._threads:
+                if count != self._threads:
                     workers.leave(self._address)
                     self._make_room(count)
                 failure = workers.run(self._address, count, timed=timed)
             finally:
-                workers.busy.release()
+                workers.give_back()
         return FINE if failure == 0 else (failure & 0xFFFFFFFF, (failure >> 32) - 1)
 
     def _make_room(self, count: int) -> None:
-        """Scratch and loop counters for `count` threads, and tickets as soon as there is more than one."""
+        """Scratch, loop counters and tickets for `count` threads. No worker may be in the table."""
         self._scratch = aligned_words(count * self._scratch_stride // 8)
         self._stack = aligned_words(count * self._stack_stride // 8)
-        if count > 1 and not len(self._tickets):
-            self._tickets = aligned_words(8 * len(self._rows))
+        if count > 1:
+            lines = _deal_out(self._rows, count)
+            self._tickets = aligned_words(8 * lines)
+            self._control[[code.TICKET_THREADS, code.TICKET_LINES, code.RUN]] = count, lines, 0
         self._control[[code.SCRATCH, code.SCRATCH_STRIDE]] = self._scratch.ctypes.data, self._scratch_stride
         self._control[[code.STACK, code.STACK_STRIDE]] = self._stack.ctypes.data, self._stack_stride
         self._control[code.TICKETS] = self._tickets.ctypes.data
@@ -107,27 +109,38 @@ class Table:
             leave(self._address)
 
 
-def _lay_out(rows: Words) -> tuple[Words, int, int]:
-    """Rows as the walkers read them, the depth of nested loops, and the most tiles of any row."""
+def _lay_out(rows: Words) -> tuple[Words, int, int, int]:
+    """Rows as the walkers read them, the depth of nested loops, the most tiles of a row, and rows of several tiles."""
     out = aligned_words(code.WORDS_A_ROW * len(rows)).reshape(-1, code.WORDS_A_ROW)
-    out[:, :3] = rows
-    out[:, 3] = 1
+    out[:, : code.SPAN] = rows
+    out[:, code.SPAN] = 1
     open_loops: list[int] = []
     depth = 0
-    for i, function_ in enumerate(out[:, 0].tolist()):
+    for i, function_ in enumerate(out[:, code.KERNEL].tolist()):
         if function_ == LOOP:
             open_loops.append(i)
             depth = max(depth, len(open_loops))
         elif function_ == END:
             begin = open_loops.pop()
-            out[begin, 3], out[i, 3] = i, begin
+            out[begin, code.SPAN], out[i, code.SPAN] = i, begin
     assert not open_loops, "every LOOP has its END"
-    work = out[:, 0] > END
-    single = work & (out[:, 2] == 1)
+    work = out[:, code.KERNEL] > END
+    single = work & (out[:, code.TILES] == 1)
     for i in range(len(out) - 2, -1, -1):
         if single[i] and single[i + 1]:
-            out[i, 3] = out[i + 1, 3] + 1
-    return out, depth, int(out[work, 2].max(initial=1))
+            out[i, code.SPAN] = out[i + 1, code.SPAN] + 1
+    tiles = out[work, code.TILES]
+    return out, depth, int(tiles.max(initial=1)), int(np.count_nonzero(tiles > 1))
+
+
+def _deal_out(rows: Words, count: int) -> int:
+    """Give each row as many parts as there are threads, or tiles if these are fewer; returns the lines of all tickets."""
+    parts = np.clip(rows[:, code.TILES], 0, count)
+    parts[rows[:, code.KERNEL] <= END] = 0
+    rows[:, code.PARTS] = parts
+    lines = parts + 1  # one for the tiles finished
+    rows[:, code.TICKET_LINE] = np.cumsum(lines) - lines
+    return int(lines.sum())
 
 
 @cache

@@ -27,6 +27,8 @@ from graphnn.runtime.row import Kernel
 
 MOST_THREADS = 512
 _PATIENCE_NS = 50_000
+# Waking a parked worker takes so long that less work is done before it comes, unless there is more work soon after.
+_WAKE_FROM_NS = 200_000
 _chosen: int | None = None
 
 
@@ -145,7 +147,8 @@ class Pool:
     """Workers and the board on which runs are announced to them."""
 
     def __init__(self) -> None:
-        self.busy = threading.Lock()
+        self._busy = threading.Lock()
+        self._last_run = 0
         self._words = aligned_words(code.SLOTS + code.SLOT_WORDS * (MOST_THREADS + 1))
         # Never freed: at exit a worker may still be looking at it.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._words))
@@ -159,8 +162,23 @@ class Pool:
         self._gates: list[threading.Lock] = []
         self._parked: list[bool] = []
 
+    def take(self, count: int, cost_ns: float) -> bool:
+        """Reserve the workers for a run of such a cost, unless they are busy, or asleep and not worth waking."""
+        if not self._busy.acquire(blocking=False):
+            return False
+        if cost_ns < _WAKE_FROM_NS and (len(self._workers) < count - 1 or any(self._parked[: count - 1])):
+            previous, self._last_run = self._last_run, time.monotonic_ns()
+            if self._last_run - previous > 2 * _PATIENCE_NS + cost_ns:
+                self._busy.release()
+                return False
+        return True
+
+    def give_back(self) -> None:
+        """End the reservation."""
+        self._busy.release()
+
     def run(self, control: int, count: int, *, timed: bool = False) -> int:
-        """Walk the table of a control block with `count` threads, the caller's among them. The caller holds `busy`."""
+        """Walk the table of a control block with `count` threads, the caller's among them, who has taken the workers."""
         helpers = count - 1
         if len(self._workers) < helpers:
             self._hire(helpers)

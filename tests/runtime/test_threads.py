@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -263,3 +264,18 @@ def test_parked_workers_are_woken():
             deadline.wait(0.01)
         seen.add(pool._parked[0])
     assert seen == {True}
+
+
+def test_a_short_run_does_not_wake_sleepers_unless_another_follows_at_once():
+    pool = threads.Pool()
+    try:
+        assert not pool.take(2, 20_000)
+        assert pool.take(2, 20_000)  # less than 100 us after the first
+        pool.give_back()
+        assert pool.take(2, 1_000_000)
+        assert not pool.take(2, 1_000_000), "busy"
+        pool.give_back()
+        time.sleep(0.01)
+        assert not pool.take(2, 20_000)
+    finally:
+        pool.close()
