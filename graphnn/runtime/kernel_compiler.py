@@ -115,7 +115,7 @@ class _Assembly(CodeLibrary):
         self.modules.append(ir_module)
 
     def add_linking_library(self, library: CodeLibrary) -> None:
-        if library.name != "nrt":  # a kernel that needed Numba's runtime is found out by its symbols
+        if library.name != "nrt" and library not in self.callees:  # a kernel that needs Numba's runtime is found out later
             self.callees.append(library)
 
     def finalize(self) -> None:

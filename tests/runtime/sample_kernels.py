@@ -184,6 +184,24 @@ def may_raise():
     return kernel
 
 
+def shared_helper():
+    """args[0] through a helper that is called several times, directly and by another helper."""
+    from graphnn.runtime.intrinsics import inline
+
+    @inline
+    def add_one(x):
+        return x + 1
+
+    @inline
+    def add_two(x):
+        return add_one(add_one(x))
+
+    def kernel(args, tile, scratch):
+        return add_one(add_two(add_one(add_two(args[0]))))
+
+    return kernel
+
+
 def ill_typed():
     """Does not type: an address plus text."""
 

@@ -124,6 +124,10 @@ def test_several_kernels_in_one_call_keep_their_order(store):
     assert kernel_store.addresses(kernels) == found[:3]
 
 
+def test_helpers_that_are_called_several_times(store):
+    assert call(sample("shared_helper"), np.array([10])) == 16
+
+
 # ------------------------------------------------------------------------------------------------ kernels refused
 def test_a_kernel_that_calls_out_is_refused_by_the_symbol_s_name(store):
     with pytest.raises(KernelStoreError, match=r"calls\(symbol='PyErr_Clear'\) is not pure.*refers to PyErr_Clear"):
