@@ -204,11 +204,9 @@ class _Tile:
             for j in range(self.width):
                 at = b.gep(row, [ir.Constant(I64, j * self.tiles.lanes)])
                 last = j == self.width - 1
-                if self.tiles.masked:
-                    old = self.load(at, old_mask[last])
-                else:
-                    old = b.select(add, self.load(at), zero)
-                self.store(b.fadd(old, sums[i * self.width + j]), at, self.mask if last and self.tiles.masked else None)
+                old = self.load(at, old_mask[last]) if self.tiles.masked else b.select(add, self.load(at), zero)
+                total = b.fadd(old, sums[i * self.width + j])
+                self.store(total, at, self.mask if last and self.tiles.masked else None)
 
 
 def tile_call(tiles: TileSet) -> Any:

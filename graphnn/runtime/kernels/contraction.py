@@ -31,7 +31,7 @@ from __future__ import annotations
     X_ORIGIN, X_SEGMENT, X_ROW, X_BLOCK, X_EXTENT,
     EPILOGUE_OUTER, EPILOGUE_SEGMENT, EPILOGUE_BATCH, EPILOGUE_BATCH_COL,
     SLOTS,
-) = range(85)  # fmt: skip
+) = range(84)  # fmt: skip
 
 LOOPS_BYTES = 128
 """What the loop block takes at the start of a thread's scratch; then comes room for an edge, packed B and staged A."""

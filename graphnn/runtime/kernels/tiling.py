@@ -145,15 +145,16 @@ def contract_row(c: Contraction, boxes: Boxes, isa: InstructionSet) -> Row:
     blocks = c.q * blocks_per_q
     w = c.window
 
-    extents = [
-        1 + w.reach[d] + sum(w.k[i][d] * (c.k[i] - 1) for i in range(3) if i != blocked and c.k[i] > 0) for d in range(3)
-    ]
+    # How far a window reaches besides the loops that tiles and blocks cut.
+    cut = blocked if blocks_per_q > 1 else None
+    extents = [1 + w.reach[d] + sum(w.k[i][d] * max(0, c.k[i] - 1) for i in range(3) if i != cut) for d in range(3)]
+    block_step = (0, 0, 0) if cut is None else w.k[cut]
     strides = w.strides
     staged_bytes = 0
     if boxes.stage:
         row = (0, 0, 0) if w.flat_rows else w.row
         whole = [
-            extents[d] + w.segment[d] * (segments - 1) + row[d] * (rows - 1) + w.k[blocked][d] * (block - 1)
+            extents[d] + w.segment[d] * (segments - 1) + row[d] * (rows - 1) + block_step[d] * (block - 1)
             for d in range(3)
         ]
         x_staged = whole[2]
@@ -169,7 +170,7 @@ def contract_row(c: Contraction, boxes: Boxes, isa: InstructionSet) -> Row:
     for inner in (2, 1):
         # Two loops that run on from each other are one: fewer, longer innermost loops.
         joined = next((i for i in range(inner - 1, -1, -1) if k[i] != 1), None)
-        if joined is None or blocked in (inner, joined) and blocks > 1:
+        if joined is None or cut in (inner, joined):
             continue
         if a_k[joined] == k[inner] * a_k[inner] and b_k[joined] == k[inner] * b_k[inner]:
             k[inner], k[joined] = k[inner] * k[joined], 1
@@ -208,7 +209,6 @@ def contract_row(c: Contraction, boxes: Boxes, isa: InstructionSet) -> Row:
     put(slot.K0, *k, blocked, block, blocks_per_q)
     put(slot.STAGE, int(boxes.stage), stage_at, *w.sizes, *w.strides, *strides[:2])
     put(slot.STAGED_ROW, stride(w.row) if w.flat_rows else 0)
-    block_step = w.k[boxes.blocked]
     for d, first in enumerate((slot.H_ORIGIN, slot.W_ORIGIN, slot.X_ORIGIN)):
         put(first, w.origin[d], w.segment[d], 0 if w.flat_rows else w.row[d], block_step[d], extents[d])
     put(slot.EPILOGUE_OUTER, c.segments * c.rows, c.rows, int(not c.epilogue_batch_col), c.epilogue_batch_col)
