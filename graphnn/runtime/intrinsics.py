@@ -30,23 +30,17 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from graphnn.runtime.numba_assembly import inline as inline
 
 _HARDWARE = ("fma", "floor", "ceil", "rint", "roundeven", "trunc", "sqrt", "fmod")
 LIBM = frozenset(name + kind for name in (*_HARDWARE, "sin", "cos") for kind in ("", "f"))
 """What of libm kernels may call: sin and cos of huge arguments, and what LLVM calls where the hardware lacks it."""
 ALLOWED_SYMBOLS = LIBM | {"memcpy", "memset", "memmove"}
 """Every external symbol an object may refer to. LLVM itself turns loops into the three memory functions."""
-
-_HELPER: dict[str, Any] = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-
-
-def inline(function: Callable[..., Any]) -> Any:
-    """Decorator of functions called from kernels; LLVM always inlines them."""
-    return njit(error_model="numpy", **_HELPER)(function)
-
 
 I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 F32, F64 = ir.FloatType(), ir.DoubleType()

@@ -1,7 +1,7 @@
-"""Python source of one kernel -> native object code. The only module of the store that imports Numba.
+"""Python source of one kernel -> native object code. Imported only when a kernel must be compiled.
 
-Numba translates and types the Python function; its LLVM module is taken before Numba optimises it, given a plain C
-entry point, and then optimised once, by LLVM, for the CPU of the `InstructionSet`. So a kernel costs half of what
+Numba translates and types the Python function (numba_assembly.py); the LLVM module is given a plain C entry point and
+optimised once, by LLVM, for the CPU of the `InstructionSet`. So a kernel costs half of what
 `numba.cfunc` takes, is free of Numba's wrappers and runtime, and can be made for a lesser CPU than this one.
 
 `lower` needs Numba and is Python; `generate` needs LLVM alone and releases the GIL: the store overlaps the two.
@@ -17,31 +17,13 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba.core import cgutils, compiler, errors, types
-from numba.core.codegen import CodeLibrary
-from numba.core.compiler_machinery import PassManager
-from numba.core.registry import cpu_target
-from numba.core.typed_passes import (
-    IRLegalization,
-    NativeLowering,
-    NoPythonBackend,
-    NoPythonSupportedFeatureValidation,
-    NopythonTypeInference,
-    PreLowerStripPhis,
-)
-from numba.core.untyped_passes import (
-    DeadBranchPrune,
-    FixupArgs,
-    InlineInlinables,
-    IRProcessing,
-    ReconstructSSA,
-    TranslateByteCode,
-)
+from numba.core import cgutils, errors, types
 
 from graphnn.errors import KernelStoreError
 from graphnn.runtime.instruction_set import InstructionSet
 from graphnn.runtime.intrinsics import ALLOWED_SYMBOLS
 from graphnn.runtime.kernel_key import SIGNATURES
+from graphnn.runtime.numba_assembly import Assembled, assemble, target_context
 from graphnn.runtime.object_symbols import undefined_symbols
 from graphnn.runtime.row import Kernel
 
@@ -54,23 +36,6 @@ _CALL_BY_TABLE = """
 !llvm.module.flags = !{!9000000}
 !9000000 = !{i32 7, !"RtLibUseGOT", i32 1}
 """
-
-# No closures, no `with`, no rewriting of array expressions: kernels have none, and each pass costs milliseconds.
-_PASSES = (
-    TranslateByteCode,
-    FixupArgs,
-    IRProcessing,
-    DeadBranchPrune,
-    InlineInlinables,
-    DeadBranchPrune,
-    ReconstructSSA,
-    NopythonTypeInference,
-    PreLowerStripPhis,
-    NoPythonSupportedFeatureValidation,
-    IRLegalization,
-    NativeLowering,
-    NoPythonBackend,
-)
 
 
 @dataclass(frozen=True)
@@ -92,52 +57,6 @@ class Compiled:
     source: str
 
 
-class _KernelPipeline(compiler.CompilerBase):
-    """Numba's pipeline without the passes that kernels do not need."""
-
-    def define_pipelines(self) -> list[PassManager]:
-        manager = PassManager("graphnn kernel")
-        for step in _PASSES:
-            manager.add_pass(step, step.__name__)
-        manager.finalize()
-        return [manager]
-
-
-class _Assembly(CodeLibrary):
-    """Collects what Numba would hand to LLVM, and hands it to nobody."""
-
-    def __init__(self, codegen: Any, name: str) -> None:
-        super().__init__(codegen, name)
-        self.modules: list[ir.Module] = []
-        self.callees: list[CodeLibrary] = []
-
-    def add_ir_module(self, ir_module: ir.Module) -> None:
-        self.modules.append(ir_module)
-
-    def add_linking_library(self, library: CodeLibrary) -> None:
-        if library.name != "nrt" and library not in self.callees:  # a kernel that needs Numba's runtime is found out later
-            self.callees.append(library)
-
-    def finalize(self) -> None:
-        self._finalized = True
-
-    def get_function(self, name: str) -> Any:
-        raise NotImplementedError
-
-    def get_llvm_str(self) -> str:
-        return "\n".join(str(module) for module in self.modules)
-
-    def get_asm_str(self) -> str:
-        raise NotImplementedError
-
-
-@cache
-def _target_context() -> Any:
-    """Numba's code generator for code that is not run in this process: no addresses of this process in constants."""
-    context: Any = cpu_target.target_context
-    return context.with_aot_codegen("graphnn")
-
-
 def lower(kernel: Kernel, symbol: str) -> Lowered:
     """Call the kernel's builder, and Numba on what it returns."""
     module_name, _, function_name = kernel.builder.partition(":")
@@ -145,45 +64,23 @@ def lower(kernel: Kernel, symbol: str) -> Lowered:
     function = builder(**dict(kernel.params))
     ints = SIGNATURES[kernel.signature]
     args = (types.CPointer(types.int64), *[types.int64] * ints)
-    flags: Any = compiler.Flags()
-    flags.no_compile = True
-    flags.no_cpython_wrapper = True
-    flags.no_cfunc_wrapper = True
-    flags.error_model = "numpy"
-    flags.enable_ssa = True
-    context = _target_context()
-    pipeline: Any = _KernelPipeline
-    library = _Assembly(context.codegen(), symbol)
     try:
-        result = compiler.compile_extra(
-            cpu_target.typing_context,
-            context,
-            function,
-            args,
-            types.int64,
-            flags,
-            {},
-            library=library,
-            pipeline_class=pipeline,
-        )
+        made = assemble(function, args, types.int64)
     except errors.NumbaError as error:
         raise KernelStoreError(f"kernel {describe(kernel)} does not compile: {error}") from error
-    assert result is not None
-    _add_entry(library.modules[-1], context, result.fndesc, symbol, args)
-    parts = [str(module) for module in library.modules] + [callee.get_llvm_str() for callee in library.callees]
-    return Lowered(kernel, symbol, _source(builder, function), tuple(cgutils.normalize_ir_text(part) for part in parts))
+    _add_entry(made, symbol, args)
+    return Lowered(kernel, symbol, _source(builder, function), tuple(made.library.texts()))
 
 
-def _add_entry(module: ir.Module, context: Any, descriptor: Any, symbol: str, args: tuple[Any, ...]) -> None:
+def _add_entry(made: Assembled, symbol: str, args: tuple[Any, ...]) -> None:
     """Add `int64 symbol(int64*, int64...)` around Numba's function, which returns a status and stores the result."""
-    word = ir.IntType(64)
-    inner = module.get_global(descriptor.mangled_name)
-    inner.linkage = "internal"
-    inner.attributes.add("alwaysinline")
+    word, module, convention = ir.IntType(64), made.library.module, target_context().call_conv
+    assert module is not None
+    inner = module.get_global(made.descriptor.mangled_name)
     entry = ir.Function(module, ir.FunctionType(word, [word.as_pointer(), *[word] * (len(args) - 1)]), symbol)
     entry.attributes.add("nounwind")
     builder = ir.IRBuilder(entry.append_basic_block("entry"))
-    status, value = context.call_conv.call_function(builder, inner, types.int64, args, entry.args)
+    status, value = convention.call_function(builder, inner, types.int64, args, entry.args)
     with builder.if_then(status.is_error, likely=False):
         builder.call(cgutils.get_or_insert_function(module, ir.FunctionType(ir.VoidType(), []), _RAISES), [])
     builder.ret(value)

@@ -431,7 +431,7 @@ def test_a_key_sees_the_kernel_and_the_machine(monkeypatch):
     assert len(keys) == 7
 
 
-@pytest.mark.parametrize("changed", ["intrinsics.py", "kernel_compiler.py", "executor_code.py", "instruction_set.py"])
+@pytest.mark.parametrize("changed", ["intrinsics.py", "kernel_compiler.py", "numba_assembly.py", "executor_code.py"])
 def test_a_changed_source_file_is_another_key(changed, tmp_path, monkeypatch):
     """Of the builder's module, of what it imports inside its functions, and of the compiler."""
     kernel = Kernel.of("graphnn.runtime.executor_code:lead")
