@@ -18,7 +18,10 @@ from graphnn.errors import ShapeError
 
 MAX_SIZE = 1 << 40          # one axis, and
 MAX_ELEMENTS = 1 << 44      # one tensor: far above any memory, far below an overflow of int64 byte counts
-MAX_DEPTH = 32              # nesting of one size expression read from text
+MAX_DEPTH = 80              # nesting of one size expression read from text
+MAX_TEXT = 2000             # characters of one size expression read from text
+MAX_CALLS = 32              # nesting of floordiv, min and max in one size, and
+MAX_ATOMS = 400             # names and calls in one size: a few slices and concats in a hostile file would double it each
 NAME = re.compile(r"[A-Za-z_]\w*\Z")
 
 
@@ -29,6 +32,12 @@ class Call:
     function: str
     left: Size
     right: Size
+
+    @cached_property
+    def extent(self) -> tuple[int, int]:
+        """How many names and calls this holds, and how deep calls nest in it."""
+        (left, left_depth), (right, right_depth) = _extent(self.left), _extent(self.right)
+        return 1 + left + right, 1 + max(left_depth, right_depth)
 
     def __str__(self) -> str:
         if self.function == "floordiv":
@@ -60,6 +69,16 @@ class Dim:
         return self._hash
 
     @cached_property
+    def extent(self) -> tuple[int, int]:
+        """How many names and calls this holds, and how deep calls nest in it."""
+        atoms = depth = 0
+        for monomial, _ in self.terms:
+            for atom in monomial:
+                more, inner = (1, 0) if isinstance(atom, str) else atom.extent
+                atoms, depth = atoms + more, max(depth, inner)
+        return atoms, depth
+
+    @cached_property
     def text(self) -> str:
         parts: list[str] = []
         for atoms, coefficient in self.terms:
@@ -80,8 +99,11 @@ class Dim:
 
     def __mul__(self, other: Size) -> Size:
         product: dict[Monomial, int] = {}
-        for atoms, coefficient in _terms(self):
-            for more, factor in _terms(other):
+        left, right = _terms(self), _terms(other)
+        if len(left) * len(right) > MAX_ATOMS:
+            raise ShapeError(f"a size has more than {MAX_ATOMS} terms")
+        for atoms, coefficient in left:
+            for more, factor in right:
                 key = tuple(sorted(atoms + more, key=str))
                 product[key] = product.get(key, 0) + coefficient * factor
         return _from_dict(product)
@@ -180,7 +202,7 @@ def _from_dict(total: dict[Monomial, int]) -> Size:
         return 0
     if len(terms) == 1 and not terms[0][0]:
         return terms[0][1]
-    return Dim(terms)
+    return _bounded(Dim(terms))
 
 
 def dim(name: str) -> Dim:
@@ -233,7 +255,18 @@ def dim_max(left: Size, right: Size) -> Size:
 
 
 def _call(function: str, left: Size, right: Size) -> Size:
-    return Dim((((Call(function, left, right),), 1),))
+    return _bounded(Dim((((Call(function, left, right),), 1),)))
+
+
+def _bounded(size: Dim) -> Dim:
+    atoms, depth = size.extent
+    if atoms > MAX_ATOMS or depth > MAX_CALLS:
+        raise ShapeError(f"a size has {atoms} names and calls, nested {depth} deep; at most {MAX_ATOMS} and {MAX_CALLS} can be")
+    return size
+
+
+def _extent(size: Size) -> tuple[int, int]:
+    return (0, 0) if isinstance(size, int) else size.extent
 
 
 def _divide_by_monomial(left: Size, right: Dim) -> Size | None:
@@ -281,6 +314,8 @@ def parse_size(text: str) -> Size:
     """The size written in `text`: the inverse of str. Raises ShapeError."""
     tokens: list[str] = []
     position = 0
+    if len(text) > MAX_TEXT:
+        raise ShapeError(f"the size {text[:40]!r}... is longer than {MAX_TEXT} characters")
     while position < len(text.rstrip()):
         match = _TOKEN.match(text, position)
         if match is None:
