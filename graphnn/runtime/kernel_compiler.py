@@ -1,8 +1,8 @@
 """Python source of one kernel -> native object code. Imported only when a kernel must be compiled.
 
 Numba translates and types the Python function (numba_assembly.py); the LLVM module is given a plain C entry point and
-optimised once, by LLVM, for the CPU of the `InstructionSet`. So a kernel costs half of what
-`numba.cfunc` takes, is free of Numba's wrappers and runtime, and can be made for a lesser CPU than this one.
+optimised once, by LLVM, for the CPU of the `InstructionSet`. So a kernel takes half the time of `numba.cfunc`, is free
+of Numba's wrappers and runtime, and can be made for a lesser CPU than this one.
 
 `lower` needs Numba and is Python; `generate` needs LLVM alone and releases the GIL: the store overlaps the two.
 """

@@ -28,7 +28,7 @@ _lock = threading.RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
-_known: dict[tuple[Kernel, InstructionSet], int] = {}
+_known: dict[tuple[Kernel, str], int] = {}
 _loaded: dict[str, int] = {}
 _engine: Any = None
 _compiled = 0
@@ -38,15 +38,15 @@ def addresses(kernels: Sequence[Kernel]) -> list[int]:
     """The entry point of each kernel, as an integer that stays valid as long as the process lives."""
     isa = instruction_set.current()
     try:
-        return [_known[kernel, isa] for kernel in kernels]
+        return [_known[kernel, isa.name] for kernel in kernels]
     except KeyError:
         pass
     with _lock:
-        missing = {kernel: kernel_key(kernel, isa) for kernel in kernels if (kernel, isa) not in _known}
+        missing = {kernel: kernel_key(kernel, isa) for kernel in kernels if (kernel, isa.name) not in _known}
         _load_all({key: kernel for kernel, key in missing.items() if key not in _loaded}, isa)
         for kernel, key in missing.items():
-            _known[kernel, isa] = _loaded[key]
-        return [_known[kernel, isa] for kernel in kernels]
+            _known[kernel, isa.name] = _loaded[key]
+        return [_known[kernel, isa.name] for kernel in kernels]
 
 
 def compiled_count() -> int:

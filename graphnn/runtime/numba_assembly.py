@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -91,8 +91,13 @@ class Assembly(CodeLibrary):
     def get_asm_str(self) -> str:
         raise NotImplementedError
 
-    def get_llvm_str(self) -> str:
+    @cached_property
+    def text(self) -> str:
+        """The assembly; asked for when the module is complete."""
         return cgutils.normalize_ir_text(str(self.module))
+
+    def get_llvm_str(self) -> str:
+        return self.text
 
     def reached(self) -> list[Any]:
         """This library and all that it calls, each once."""
