@@ -82,7 +82,8 @@ class Dim:
     def text(self) -> str:
         parts: list[str] = []
         for atoms, coefficient in self.terms:
-            factors = [f"({a})" if isinstance(a, Call) and a.function == "floordiv" and len(atoms) > 1 else str(a) for a in atoms]
+            alone = len(atoms) == 1 and coefficient in (1, -1)
+            factors = [f"({a})" if isinstance(a, Call) and a.function == "floordiv" and not alone else str(a) for a in atoms]
             if coefficient not in (1, -1) or not atoms:
                 factors.insert(0, str(abs(coefficient)))
             parts.append(("-" if coefficient < 0 else "+") + "*".join(factors))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import add, mul, sub
 
 import numpy as np
 import pytest
@@ -89,7 +90,8 @@ def test_places_are_printed_and_read_back() -> None:
 
 @pytest.mark.parametrize("loc", [
     Loc("/home/u/a b.py", 3, "f", "enc/0"), Loc("", 0, "", "layer only"), Loc("<stdin>", 1), Loc("x.py", 7, "", "", True),
-    Loc("C:\\m\\n.py", 7, "", "s", True), Loc("odd:na#me.py", 2), Loc("a\x1b[31m.py", 2, "", "s\nreturn %0"), Loc(backward=True), Loc(),
+    Loc("C:\\m\\n.py", 7, "", "s", True), Loc("odd:na#me.py", 2),
+    Loc("a\x1b[31m.py", 2, "", "s\nreturn %0"), Loc(backward=True), Loc(),
 ])
 def test_any_place_prints_stably(loc: Loc) -> None:
     x = placeholder("x", "f32[3]")
@@ -229,13 +231,9 @@ def built(tree: object) -> object:
         return tree
     operator, left, right = tree
     a, b = built(left), built(right)
-    match operator:
-        case "+": return a + b
-        case "-": return a - b
-        case "*": return a * b
-        case "//": return floordiv(a, b) if not isinstance(b, int) or b > 0 else a
-        case "min": return dim_min(a, b)
-    return dim_max(a, b)
+    if operator == "//":
+        return floordiv(a, b) if not isinstance(b, int) or b > 0 else a  # pyright: ignore[reportArgumentType]
+    return {"+": add, "-": sub, "*": mul, "min": dim_min, "max": dim_max}[operator](a, b)
 
 
 @given(sizes)
@@ -380,7 +378,7 @@ def test_bodies_that_unfold_to_too_much_are_refused() -> None:
 
 def test_sizes_that_double_at_every_node_are_refused() -> None:
     size: object = N
-    with pytest.raises(ShapeError, match="names and calls"):
+    with pytest.raises(ShapeError, match="names and calls"):  # noqa: PT012
         for _ in range(60):
             size = size + floordiv(size, 2) * T  # pyright: ignore[reportOperatorIssue]
 
@@ -395,7 +393,7 @@ def test_a_damaged_text_is_read_or_refused_with_a_verify_error(data: st.DataObje
     try:
         graph = parse_graph(damaged)
     except VerifyError as error:
-        assert str(error).startswith("line ")
+        assert str(error).startswith("line ")  # noqa: PT017
     else:
         assert parse_graph(print_graph(graph)).size_names == graph.size_names
 
