@@ -10,7 +10,7 @@ import hashlib
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -91,6 +91,23 @@ class State:
         with self.writing():
             self._arrays.update(made)
             self._types.update(types)
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take over arrays from a file, under names that this state does not have yet."""
+        made: dict[str, np.ndarray] = {}
+        for name, array in arrays.items():
+            assert name not in self._arrays, f"{name!r} is in the state already"
+            made[name] = aligned_array(array.shape, array.dtype)
+            made[name][...] = array
+        with self.writing():
+            self._arrays.update(made)
+            self._types.update({name: TensorType.of(array) for name, array in made.items()})
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Forget arrays: an optimiser's slots when a model gets another optimiser."""
+        with self.writing():
+            for name in names:
+                del self._arrays[name], self._types[name]
 
     def _first_value(self, value: Value) -> np.ndarray:
         op = value.node.op

@@ -32,12 +32,17 @@ class Workspace:
         self.scratch = aligned_bytes(plan.scratch)
         words = plan.words.copy()
         self._moving: dict[tuple[str, int], list[tuple[int, int]]] = {}
-        self._state = state                              # keeps the arrays alive whose addresses stand in the words
+        self._state = state
+        self._held: list[np.ndarray] = []                # arrays whose addresses stand in the words
         for (kind, index), at in plan.relocations.items():
             if kind == "input" or kind == "output":
                 self._moving[kind, index] = [(word, int(plan.words[word])) for word in at.tolist()]
                 continue
-            words[at] += words.ctypes.data if kind == "args" else self._memory(kind, index).ctypes.data
+            if kind == "args":
+                words[at] += words.ctypes.data
+                continue
+            self._held.append(self._memory(kind, index))
+            words[at] += self._held[-1].ctypes.data
         self.words = memoryview(words)  # pyright: ignore[reportArgumentType]
         self.table = Table(plan.rows, words, scratch_bytes=plan.thread_scratch, cost_ns=plan.cost_ns)
         user = graph.by_role("input")

@@ -1,0 +1,75 @@
+"""The door of a model: arrays, lists and scikit-learn's float64 become arrays of the declared types, or a clear error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphnn.errors import DTypeError, NumericsError, ShapeError
+from graphnn.ir.dims import Dim
+from graphnn.ir.types import TensorType
+
+
+def as_declared(array: Any, declared: TensorType, what: str) -> np.ndarray:
+    """`array` with the declared dtype and rank. Real and integer numbers are converted; anything else is a DTypeError.
+
+    A number that the declared dtype cannot hold (a fraction for integers, an id beyond int32) is a NumericsError.
+    """
+    if type(array) is np.ndarray and array.dtype is declared.dtype.numpy:
+        given = array
+    else:
+        try:
+            given = np.asarray(array)
+        except ValueError as error:
+            raise ShapeError(f"{what}: rows of different lengths; declared {declared}") from error
+        given = _converted(given, declared, what)
+    if given.ndim != declared.rank:
+        raise ShapeError(f"{what} has {given.ndim} axes, shape {given.shape}; declared {declared}",
+                         hint=_rank_hint(given, declared))
+    for axis, (size, actual) in enumerate(zip(declared.shape, given.shape, strict=True)):
+        if not isinstance(size, Dim) and size != actual:
+            raise ShapeError(f"{what} has shape {given.shape}: axis {axis} is {actual}, declared {declared}")
+    return given
+
+
+def _rank_hint(given: np.ndarray, declared: TensorType) -> str | None:
+    if given.ndim == declared.rank - 1:
+        if declared.shape[-1] == 1:
+            return "add an axis of channels: x[..., None]"
+        return "one example needs a batch axis: x[None]"
+    return None
+
+
+def _converted(given: np.ndarray, declared: TensorType, what: str) -> np.ndarray:
+    target = declared.dtype.numpy
+    if given.dtype.kind not in "biuf":
+        raise DTypeError(f"{what} is an array of {given.dtype}; declared {declared}", hint="give real or integer numbers")
+    if declared.dtype.is_float:
+        return given.astype(target)
+    if given.dtype.kind == "f":
+        if not np.all(np.isfinite(given)) or not np.all(given == np.floor(given)):
+            raise NumericsError(f"{what} has values that are no whole numbers; declared {declared}")
+    elif declared.dtype.is_integer and given.size:
+        limits = np.iinfo(str(target))
+        if int(given.max()) > limits.max or int(given.min()) < limits.min:
+            raise NumericsError(f"{what} has values that {declared.dtype} cannot hold")
+    return given.astype(target)
+
+
+def check_finite(array: np.ndarray, what: str) -> None:
+    """Raise NumericsError, naming the first place, when a real array has NaN or infinity."""
+    if array.dtype.kind == "f" and not np.all(np.isfinite(array)):
+        place = np.argwhere(~np.isfinite(array))[0].tolist()
+        raise NumericsError(f"{what} has {array[tuple(place)]} at {place}", hint="remove or replace such examples")
+
+
+def common_length(arrays: dict[str, np.ndarray]) -> int:
+    """The number of examples, the same in all arrays and not 0. Raises ShapeError."""
+    lengths = {name: len(array) for name, array in arrays.items()}
+    first = next(iter(lengths.values()))
+    if any(length != first for length in lengths.values()):
+        raise ShapeError(f"the arrays have different numbers of examples: {', '.join(f'{k} {v}' for k, v in lengths.items())}")
+    if first == 0:
+        raise ShapeError("there are no examples: the batch is empty")
+    return first

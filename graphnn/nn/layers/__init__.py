@@ -1,0 +1,6 @@
+"""Layers, a subject a module."""
+
+from graphnn.nn.layers.conv import Conv2D
+from graphnn.nn.layers.dense import FullyConnected
+from graphnn.nn.layers.pool import Pool2D
+from graphnn.nn.layers.shape import Flatten

@@ -1,0 +1,99 @@
+"""Losses: what training makes small. A loss writes IR for (prediction, target) and says which targets it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphnn import ir
+from graphnn.errors import DTypeError, ShapeError
+from graphnn.ir.graph import Value
+from graphnn.ir.types import DType, TensorType
+from graphnn.nn.described import DescriptionError, read
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Base of losses. `reduction` is "mean", "sum" or "none" (the loss of each example, or element)."""
+
+    reduction: str = "mean"
+
+    def __post_init__(self) -> None:
+        if self.reduction not in REDUCTIONS:
+            raise DescriptionError(f"{type(self).__name__}: reduction is {self.reduction!r}; "
+                                   f"it is one of {', '.join(REDUCTIONS)}")
+
+    def target_type(self, prediction: TensorType, integer: bool) -> TensorType:
+        """The type of the targets for this prediction, when the user's targets are integers or real numbers."""
+        raise NotImplementedError(f"{type(self).__name__}.target_type")
+
+    def each(self, prediction: Value, target: Value) -> Value:
+        """The loss before reduction."""
+        raise NotImplementedError(f"{type(self).__name__}.each")
+
+    def __call__(self, prediction: Value, target: Value) -> Value:
+        """The reduced loss as a value."""
+        each = self.each(prediction, target)
+        if self.reduction == "none":
+            return each
+        return ir.mean(each) if self.reduction == "mean" else ir.sum(each)
+
+
+@dataclass(frozen=True)
+class SquaredError(Loss):
+    """(p - y)^2 for each element; the mean is over all elements. p and y have one shape.
+
+    Reference: numpy-ml's SquaredError is half the sum: `0.5 * SquaredError(reduction="sum")`.
+    """
+
+    def target_type(self, prediction: TensorType, integer: bool) -> TensorType:
+        return prediction
+
+    def each(self, prediction: Value, target: Value) -> Value:
+        if prediction.type != target.type:
+            raise ShapeError(f"SquaredError: prediction {prediction.type} and target {target.type} differ")
+        return ir.square(prediction - target)
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """-log p[y] from logits: logsumexp(x) - x[y] for integer targets y, or -sum(y log p) for one-hot (or soft) ones.
+
+    x is (..., classes). Integer targets are (...), ids in [0, classes): an id outside is a NumericsError at run time. Real
+    targets have the shape of x. `from_logits=False` takes probabilities instead: log(p), exact only for p > 0.
+    """
+
+    from_logits: bool = True
+
+    def target_type(self, prediction: TensorType, integer: bool) -> TensorType:
+        return TensorType(DType.i64, prediction.shape[:-1]) if integer else prediction
+
+    def each(self, prediction: Value, target: Value) -> Value:
+        if prediction.rank < 1:
+            raise ShapeError(f"CrossEntropy: the prediction {prediction.type} has no axis of classes")
+        logs = ir.log_softmax(prediction) if self.from_logits else ir.log(prediction)
+        if target.dtype.is_integer:
+            if target.shape != prediction.shape[:-1]:
+                raise ShapeError(f"CrossEntropy: integer targets for {prediction.type} have shape "
+                                 f"[{','.join(map(str, prediction.shape[:-1]))}], not {target.type}")
+            classes = prediction.shape[-1]
+            ids = ir.expand_dims(ir.check_index(target, classes, what="class"), -1)
+            picked = ir.equal(ir.arange(classes, target.dtype), ids)
+            # A select rather than a product: 0 * -inf would be NaN for a class of probability 0.
+            return -ir.sum(ir.where(picked, logs, 0.0), -1)
+        if target.type != prediction.type:
+            raise DTypeError(f"CrossEntropy: real targets have the prediction's type {prediction.type}, not {target.type}")
+        return -ir.sum(target * logs, -1)
+
+
+BY_NAME: dict[str, type[Loss]] = {"squared_error": SquaredError, "cross_entropy": CrossEntropy}
+
+
+def as_loss(loss: Loss | str) -> Loss:
+    """The loss meant by an object or a string such as "cross_entropy"."""
+    if isinstance(loss, Loss):
+        return loss
+    if isinstance(loss, str):
+        return read(loss, BY_NAME, "loss")
+    raise DescriptionError(f"{type(loss).__name__} is no loss; give nn.CrossEntropy() or a name: {', '.join(BY_NAME)}")
