@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphnn.errors import ShapeError
-from graphnn.ir.dims import Size, product
+from graphnn.ir.dims import Size, dim, product
 from graphnn.ir.graph import Node, Value
 from graphnn.ir.op import Cotangents, Fusion, Op, Sample, Types
 from graphnn.ir.ops import window
@@ -21,6 +21,7 @@ from graphnn.ir.ops.operands import located
 from graphnn.ir.ops.window import PaddingLike, Pair, PairLike, Sides
 from graphnn.ir.types import TensorType
 
+_N = dim("N")
 Shape4 = tuple[Size, Size, Size, Size]
 
 
@@ -168,7 +169,9 @@ class Conv2DInputGrad(Op):
     def samples(cls) -> Iterable[Sample]:
         for conv, x, w in _examples():
             dy = conv.numpy(x, w)
-            yield Sample(cls(_four(x.shape), conv.stride, conv.padding, conv.dilation, conv.groups), (dy, w))
+            shape = (_N, *x.shape[1:])
+            yield Sample(cls(_four(shape), conv.stride, conv.padding, conv.dilation, conv.groups), (dy, w),
+                         (window.any_batch(dy), ",".join(map(str, w.shape))))
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,8 @@ class Conv2DWeightGrad(Op):
     def samples(cls) -> Iterable[Sample]:
         for conv, x, w in _examples():
             dy = conv.numpy(x, w)
-            yield Sample(cls(_four(w.shape), conv.stride, conv.padding, conv.dilation, conv.groups), (x, dy))
+            yield Sample(cls(_four(w.shape), conv.stride, conv.padding, conv.dilation, conv.groups), (x, dy),
+                         (window.any_batch(x), window.any_batch(dy)))
 
 
 def _expect(dy: TensorType, y: TensorType) -> None:

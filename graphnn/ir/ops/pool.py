@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphnn.errors import ShapeError
-from graphnn.ir.dims import Size
+from graphnn.ir.dims import Size, dim
 from graphnn.ir.graph import Node, Value
 from graphnn.ir.op import Cotangents, Fusion, Op, Sample, Types
 from graphnn.ir.ops import window
@@ -123,7 +123,7 @@ class MaxPool2DGrad(Op):
     def samples(cls) -> Iterable[Sample]:
         for x, kernel, stride, padding in _examples():
             dy = np.random.default_rng(1).normal(size=MaxPool2D(kernel, stride, padding).numpy(x).shape)
-            yield Sample(cls(kernel, stride, padding), (x, dy))
+            yield Sample(cls(kernel, stride, padding), (x, dy), (window.any_batch(x), window.any_batch(dy)))
         yield Sample(cls((2, 2), (1, 1), (1, 0, 0, 1)), (_special(), np.arange(1.0, 9.0).reshape(1, 2, 4, 1)), smooth=False)
 
 
@@ -250,8 +250,8 @@ class AvgPool2DGrad(Op):
         for x, kernel, stride, padding in _examples():
             for counted in (True, False):
                 y = AvgPool2D(kernel, stride, padding, counted).numpy(x)
-                n, h, w, c = x.shape
-                yield Sample(cls((n, h, w, c), kernel, stride, padding, counted), (y,))
+                _, h, w, c = x.shape
+                yield Sample(cls((dim("N"), h, w, c), kernel, stride, padding, counted), (y,), (window.any_batch(y),))
 
 
 def _examples() -> Iterator[tuple[np.ndarray, Pair, Pair, Sides]]:

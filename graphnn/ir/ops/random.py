@@ -120,9 +120,9 @@ class RandomUniform(RandomOp):
 class RandomNormal(RandomOp):
     """Normal with mean 0 and variance 1, by Box and Muller's method.
 
-    Elements 2j and 2j + 1 are r cos(2 pi u) and r sin(2 pi u), r = sqrt(-2 log v), where v = (k + 1) * 2**-bits in (0, 1] is made
-    of the word of element 2j and u = k * 2**-bits of that of element 2j + 1: the upper 24 bits of a 32-bit word for f32, the upper
-    53 bits of a 64-bit word for f64.
+    Elements 2j and 2j + 1 are r cos(2 pi u) and r sin(2 pi u), r = sqrt(-2 log v), where v = (k + 1) * 2**-bits in (0, 1] is
+    made of the word of element 2j and u = k * 2**-bits of that of element 2j + 1: the upper 24 bits of a 32-bit word for f32,
+    the upper 53 bits of a 64-bit word for f64.
     """
 
     name = "random_normal"

@@ -115,3 +115,8 @@ def tap(x: np.ndarray, at: Pair, out: tuple[int, int], stride: Pair) -> np.ndarr
     """The view of padded images that holds, for each window, its element at offset `at`: (N, OH, OW, C)."""
     (i, j), (oh, ow), (sh, sw) = at, out, stride
     return x[:, i:i + (oh - 1) * sh + 1:sh, j:j + (ow - 1) * sw + 1:sw]
+
+
+def any_batch(x: np.ndarray) -> str:
+    """The shape of a sample's images with a name for the batch."""
+    return ",".join(map(str, ("N", *x.shape[1:])))
