@@ -9,7 +9,7 @@ symbolic types of the node (`node.inputs[0].shape`), so that new sizes never nee
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 
@@ -56,7 +56,6 @@ class Lowering:
     sizes: Mapping[str, int]
     places: Mapping[Value, Address]
     next_reads: frozenset[Value] = frozenset()
-    scratches: list[Scratch] = field(default_factory=list)
 
     @cached_property
     def op(self) -> Op:
@@ -96,10 +95,7 @@ class Lowering:
 
     def scratch(self, name: str, nbytes: int) -> Address:
         """Memory that lives while this node's rows run, 64-byte aligned."""
-        piece = Scratch(self.node, name, nbytes)
-        assert piece not in self.scratches, f"scratch {name!r} twice"
-        self.scratches.append(piece)
-        return Address(piece)
+        return Address(Scratch(self.node, name, nbytes))
 
 
 def lower(at: Lowering) -> Sequence[Instruction]:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -124,7 +124,7 @@ class _Builder:
         at = Lowering(node, self.sizes, self.places, frozenset(next_reads))
         instructions = lower(at)
         offset = 0
-        for piece in at.scratches:
+        for piece in dict.fromkeys(a.buffer for a in _addresses(instructions) if isinstance(a.buffer, Scratch)):
             self.scratch_at[piece] = offset
             offset += -(-piece.nbytes // 64) * 64
         self.scratch = max(self.scratch, offset)
@@ -154,16 +154,20 @@ class _Builder:
         )
 
 
+def _all_args(args: Sequence[Arg]) -> Iterator[Arg]:
+    """Arguments, and those nested in them."""
+    for arg in args:
+        yield arg
+        if isinstance(arg, ArgsOf):
+            yield from _all_args(arg.args)
+
+
 def _kernels(row: Row) -> list[Kernel]:
-    found = [row.kernel]
-    stack: list[Arg] = list(row.args)
-    while stack:
-        arg = stack.pop()
-        if isinstance(arg, Code):
-            found.append(arg.kernel)
-        elif isinstance(arg, ArgsOf):
-            stack.extend(arg.args)
-    return found
+    return [row.kernel, *(arg.kernel for arg in _all_args(row.args) if isinstance(arg, Code))]
+
+
+def _addresses(instructions: Sequence[Instruction]) -> list[Address]:
+    return [arg for i in instructions if isinstance(i, Row) for arg in _all_args(i.args) if isinstance(arg, Address)]
 
 
 # ---------------------------------------------------------------------------------------------- argument words

@@ -3,7 +3,7 @@
 from importlib import import_module
 from importlib.util import find_spec
 
-FAMILIES = ("fused", "movement", "reduce", "matmul", "convolution", "pool", "index", "softmax", "random", "scan")
+FAMILIES = ("contractions", "fused", "movement", "reduce", "pool", "index", "softmax", "random", "scan")
 
 for family in FAMILIES:
     if find_spec(f"graphnn.runtime.kernels.{family}"):       # while families are being written
