@@ -135,6 +135,17 @@ class Model:
                     callback(self, self.epoch, numbers)
         return self.history
 
+    def training_step(self, x: Any, y: Any) -> Executable:
+        """The compiled step (forward, backward, update) for batches like this one, its kernels ready and nothing trained.
+
+        Calling it with arrays of the declared dtypes trains on them and returns the loss and the metrics.
+        """
+        training = self._need_training("training_step")
+        arrays, _ = self._examples(x, y, training)
+        step = training.step(arrays[-1], self.state)
+        step.prepare(*arrays)
+        return step
+
     def evaluate(self, x: Any, y: Any, *, batch_size: int = PREDICT_BATCH) -> dict[str, float]:
         """Loss and metrics over all examples, by name. Nothing is trained."""
         training = self._need_training("evaluate")

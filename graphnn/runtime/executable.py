@@ -80,6 +80,11 @@ class Executable:
         self._engine.lower(tuple(tuple(int(s) for s in t.shape) for t in types))  # pyright: ignore[reportArgumentType]
         return self
 
+    def prepare(self, *arrays: np.ndarray) -> Executable:
+        """As `lower`, for the sizes of these arrays. Nothing is run."""
+        self._engine.lower(tuple(array.shape for array in arrays))
+        return self
+
     def profile(self, *args: np.ndarray, **named: np.ndarray) -> tuple[Plan, np.ndarray]:
         """One timed run: the plan, and the nanoseconds of each of its rows. State is updated as by a call."""
         if not isinstance(self._engine, PlanEngine):
@@ -164,6 +169,8 @@ class PlanEngine:
         try:
             workspace = idle.pop()                       # one step, so that two threads never take the same
         except IndexError:
+            workspace = None
+        if workspace is None:
             workspace = self._new_workspace(shapes)
             idle = self._idle.setdefault(shapes, [])
         try:
