@@ -78,14 +78,9 @@ def build_op(name: str, attributes: Mapping[str, Any]) -> Op:
     cls = Op.registry.get(name)
     if cls is None:
         raise VerifyError(f"there is no op {name!r}", hint="import the module that defines it, or upgrade graphnn")
-    kinds = field_kinds(cls)
-    for attribute, value in attributes.items():
-        if attribute not in kinds:
-            raise VerifyError(f"{name} has no attribute {attribute!r}; it has {', '.join(kinds) or 'none'}")
-        if not _fits(value, kinds[attribute]):
-            raise VerifyError(f"{name}: {attribute} is {_kind_text(kinds[attribute])}, not {describe_value(value)}")
+    check_kinds(cls, attributes)
     defaults = _defaults(cls)
-    for attribute in kinds:
+    for attribute in field_kinds(cls):
         if attribute not in attributes and attribute not in defaults:
             raise VerifyError(f"{name} lacks the attribute {attribute!r}")
     try:
@@ -94,6 +89,16 @@ def build_op(name: str, attributes: Mapping[str, Any]) -> Op:
         raise VerifyError(f"{name}: {error}") from error
     except (TypeError, ValueError, IndexError, OverflowError, ArithmeticError) as error:
         raise VerifyError(f"{name}: its attributes do not fit together: {error}") from error
+
+
+def check_kinds(cls: type[Op], attributes: Mapping[str, Any]) -> None:
+    """Raise VerifyError for an attribute that ops of this class do not have, or that is of another kind than declared."""
+    kinds = field_kinds(cls)
+    for attribute, value in attributes.items():
+        if attribute not in kinds:
+            raise VerifyError(f"{cls.name} has no attribute {attribute!r}; it has {', '.join(kinds) or 'none'}")
+        if not _fits(value, kinds[attribute]):
+            raise VerifyError(f"{cls.name}: {attribute} is {_kind_text(kinds[attribute])}, not {describe_value(value)}")
 
 
 def bodies_of(op: Op) -> list[Graph]:
@@ -355,6 +360,7 @@ def from_tree(tree: Any, reader: TreeReader, depth: int = 0) -> Any:
 def attributes_tree(op: Op, writer: TreeWriter) -> dict[str, Any] | None:
     """The written attributes as a map in the order of names, or None when there are none."""
     written = written_attributes(op)
+    check_kinds(type(op), written)                       # else a file would be written that cannot be read
     return {name: to_tree(written[name], writer) for name in sorted(written)} or None
 
 

@@ -50,9 +50,11 @@ Monomial = tuple[Atom, ...]
 
 
 def _factor(size: Size) -> str:
-    simple = isinstance(size, int) or (len(size.terms) == 1 and size.terms[0][1] == 1 and len(size.terms[0][0]) == 1
-                                       and isinstance(size.terms[0][0][0], str))
-    return str(size) if simple else f"({size})"
+    if isinstance(size, int):
+        return str(size) if size >= 0 else f"({size})"
+    (atoms, coefficient), *more = size.terms
+    is_name = not more and coefficient == 1 and len(atoms) == 1 and isinstance(atoms[0], str)
+    return str(size) if is_name else f"({size})"
 
 
 @dataclass(frozen=True)

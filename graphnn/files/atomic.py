@@ -1,0 +1,55 @@
+"""Write a file so that its name always stands for a whole file: the old one, or the new one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable
+from typing import BinaryIO
+
+PathLike = str | os.PathLike[str]
+
+
+def write_atomically(path: PathLike, chunks: Iterable[bytes | memoryview]) -> None:
+    """Write `chunks` to a new file beside `path`, bring it to the disk, and give it the name `path` in one step.
+
+    Whatever fails on the way (a full disk, an interrupt), the old file stays as it was and the new one is removed. A process
+    killed outright may leave a hidden file `.NAME.*.tmp` behind, never a damaged one under the name. A symbolic link is
+    followed: the file it points to is replaced. Views of the old file that are mapped into memory keep the old contents.
+    """
+    target = os.path.realpath(path)
+    folder, name = os.path.split(target)
+    temporary = os.path.join(folder, f".{name[:100]}.{os.getpid()}.{secrets.token_hex(8)}.tmp")
+    try:
+        with create(temporary) as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileNotFoundError):     # the new file is as open or closed to others as the old one
+            os.chmod(temporary, os.stat(target).st_mode & 0o777)
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(folder)
+
+
+def create(path: str) -> BinaryIO:
+    """A new file to write to; fails when there is one."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    return os.fdopen(os.open(path, flags, 0o666), "wb", buffering=1 << 20)
+
+
+def _sync_folder(folder: str) -> None:
+    """Bring the renaming itself to the disk, where the system lets folders be opened."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):               # some file systems cannot; the data is safe by now
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
