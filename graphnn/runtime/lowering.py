@@ -48,6 +48,24 @@ def _rules() -> dict[type[Op], LoweringRule]:
     return _RULES
 
 
+class Constants:
+    """The arrays of constants, where kernels can read them. Those of a scan's body join as they are met."""
+
+    def __init__(self, values: Sequence[Value]) -> None:
+        self.arrays: list[np.ndarray] = []
+        self._index: dict[Value, int] = {}
+        for value in values:
+            self.address(value)
+
+    def address(self, value: Value) -> Address:
+        if value not in self._index:
+            op = value.node.op
+            assert isinstance(op, Constant), "only constants have arrays"
+            self._index[value] = len(self.arrays)
+            self.arrays.append(np.ascontiguousarray(op.value.data))
+        return Address(("constant", self._index[value]))
+
+
 @dataclass
 class Lowering:
     """One node with its sizes bound, as a lowering rule sees it."""
@@ -55,7 +73,8 @@ class Lowering:
     node: Node
     sizes: Mapping[str, int]
     places: Mapping[Value, Address]
-    next_reads: frozenset[Value] = frozenset()
+    next_reads: frozenset[Value]
+    constants: Constants
 
     @cached_property
     def op(self) -> Op:

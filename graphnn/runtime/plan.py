@@ -21,7 +21,7 @@ from graphnn.ir.ops.inputs import Constant
 from graphnn.passes.plan_buffers import BufferPlan, Lifetimes, Slot, lifetimes, plan_buffers
 from graphnn.runtime.kernel_store import addresses
 from graphnn.runtime.kernels.copy import copy_row
-from graphnn.runtime.lowering import Lowering, lower
+from graphnn.runtime.lowering import Constants, Lowering, lower
 from graphnn.runtime.row import Address, Arg, ArgsOf, Code, End, Instruction, Kernel, Loop, Row, Scratch
 from graphnn.runtime.table import ADVANCE, END, LOOP, RESTORE
 
@@ -39,12 +39,6 @@ class Program:
     def life(self) -> Lifetimes:
         return lifetimes(self.graph)
 
-    @cached_property
-    def constants(self) -> tuple[np.ndarray, ...]:
-        """The arrays of the graph's constants, contiguous; kernels read them where they lie."""
-        ops = [value.node.op for value in self.life.constants]
-        return tuple(np.ascontiguousarray(op.value.data) for op in ops if isinstance(op, Constant))
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -57,6 +51,7 @@ class Plan:
     row_nodes: tuple[Node | None, ...]                   # None: a copy of a result
     words: np.ndarray                                    # int64; addresses hold offsets only
     relocations: Mapping[Place, np.ndarray]              # word indices to which the place's base address is added
+    constants: tuple[np.ndarray, ...]
     scratch: int                                         # bytes shared by the threads of a row
     thread_scratch: int                                  # bytes a thread
     cost_ns: float
@@ -109,6 +104,7 @@ class _Builder:
     def __init__(self, graph: Graph, sizes: Mapping[str, int], buffers: BufferPlan) -> None:
         self.graph, self.sizes, self.buffers = graph, sizes, buffers
         self.places = _Places(buffers)
+        self.constants = Constants(buffers.life.constants)
         self.instructions: list[tuple[Instruction, Node | None]] = []
         self.scratch_at: dict[Scratch, int] = {}
         self.scratch = 0
@@ -121,7 +117,7 @@ class _Builder:
         self.instructions.append((copy_row(self.places[value], address_of(target), size), None))
 
     def lower(self, node: Node, next_reads: Sequence[Value]) -> None:
-        at = Lowering(node, self.sizes, self.places, frozenset(next_reads))
+        at = Lowering(node, self.sizes, self.places, frozenset(next_reads), self.constants)
         instructions = lower(at)
         offset = 0
         for piece in dict.fromkeys(a.buffer for a in _addresses(instructions) if isinstance(a.buffer, Scratch)):
@@ -149,7 +145,7 @@ class _Builder:
         return Plan(
             program, dict(self.sizes), self.buffers, np.array(rows, np.int64).reshape(-1, 3), tuple(nodes),
             np.array(layout.words, np.int64),
-            {place: np.array(at, np.int64) for place, at in layout.relocations.items()},
+            {place: np.array(at, np.int64) for place, at in layout.relocations.items()}, tuple(self.constants.arrays),
             self.scratch, thread_scratch, self.cost_ns + len(rows) * _ROW_NS, kernels,
         )
 

@@ -55,7 +55,7 @@ class Workspace:
 
     def _memory(self, kind: str, index: int) -> np.ndarray:
         if kind == "constant":
-            return self.plan.program.constants[index]
+            return self.plan.constants[index]
         if kind == "state":
             return self._state.array_in_place(self.plan.program.graph.inputs[index].name)
         return self.arena if kind == "arena" else self.scratch
