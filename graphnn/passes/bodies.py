@@ -30,7 +30,7 @@ def also_in_bodies(transform: Callable[[Graph], Graph]) -> Callable[[Graph], Gra
             new = {name: both(body) for name, body in old.items()}
             if all(new[name] is old[name] for name in old):
                 return None
-            made = replace(node.op, **new)(*inputs)     # pyright: ignore[reportArgumentType, reportCallIssue]
+            made = replace(node.op, **new)(*inputs)  # type: ignore[type-var]
             return made if isinstance(made, tuple) else (made,)
 
         if any(bodies(node.op) for node in graph.nodes):

@@ -70,9 +70,10 @@ class _Problem:
             problem.read.append(list(dict.fromkeys(buffer[value] for value in node.inputs if value in buffer)))
             made: list[int] = []
             for value in node.outputs:
-                if node.op.name == "reshape":               # shares the memory of its operand
-                    if node.inputs[0] in buffer:
-                        buffer[value] = buffer[node.inputs[0]]
+                if node.op.view_of is not None:             # shares the memory of its operand
+                    source = node.inputs[node.op.view_of]
+                    if source in buffer:
+                        buffer[value] = buffer[source]
                     continue
                 buffer[value] = len(problem.size)
                 made.append(len(problem.size))
@@ -174,16 +175,16 @@ class _Problem:
                 continue
             done[i] = True
             order.append(i)
-            for successor in self.successors[i]:
-                waits[successor] -= 1
-                if waits[successor] == 0:
-                    heappush(heap, (growth(successor), successor))
             for b in self.read[i]:
                 left[b] -= 1
                 if left[b] == 1:                         # its last reader now frees it
                     for reader in self.readers[b]:
                         if not done[reader] and waits[reader] == 0:
                             heappush(heap, (growth(reader), reader))
+            for successor in self.successors[i]:        # after `left`, which their growth depends on
+                waits[successor] -= 1
+                if waits[successor] == 0:
+                    heappush(heap, (growth(successor), successor))
         return order
 
     def backward_greedy(self) -> list[int]:
@@ -206,16 +207,16 @@ class _Problem:
                 continue
             done[i] = True
             order.append(i)
-            for predecessor in self.predecessors[i]:
-                waits[predecessor] -= 1
-                if waits[predecessor] == 0:
-                    heappush(heap, (growth(predecessor), -predecessor))
             for b in self.read[i]:
                 if not live[b]:
                     live[b] = True
                     for reader in self.readers[b]:
                         if not done[reader] and waits[reader] == 0:
                             heappush(heap, (growth(reader), -reader))
+            for predecessor in self.predecessors[i]:    # after `live`, which their growth depends on
+                waits[predecessor] -= 1
+                if waits[predecessor] == 0:
+                    heappush(heap, (growth(predecessor), -predecessor))
         order.reverse()
         return order
 
@@ -258,6 +259,8 @@ def _nbytes(value: Value, sizes: Mapping[str, int]) -> int:
     """Bytes rounded to cache lines, as the arena will; a size that is no size for the sample counts as one line."""
     assert role_of(value) is None
     try:
-        return -(-value.type.bind(sizes).nbytes // 64) * 64     # pyright: ignore[reportOperatorIssue]
+        nbytes = value.type.bind(sizes).nbytes
     except ShapeError:
         return 64
+    assert isinstance(nbytes, int)
+    return -(-nbytes // 64) * 64
