@@ -1,0 +1,429 @@
+"""The scopes of generated source: where an expression belongs, and what its names are.
+
+A value is computed in the outermost scope in which all that it depends on is known: once a tile, once a row, once an
+iteration of an outer loop, or for each element. Nothing is computed that no output asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from graphnn.ir.graph import Value
+from graphnn.ir.iteration_space import REDUCTIONS
+from graphnn.ir.ops.shaping import Expand, Reshape
+from graphnn.ir.ops.sizes import Iota, SizeOf
+from graphnn.runtime.fused_layout import Layout
+from graphnn.runtime.scalar_formulas import COSTLY, cast, formula, load, store
+
+ITEMSIZE = {"f32": 4, "f64": 8, "i32": 4, "i64": 8, "bool": 1}
+Body = Callable[["Inner"], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Slot:
+    """One argument: `kind` is "in" or "out" (address, by index), "size" (of loop `index`), "param" or "number"."""
+
+    kind: str
+    index: int = 0
+    name: str = ""
+    number: Value | SizeOf | None = None
+
+
+class Scope:
+    """Lines of source under one head, and the values that are known there."""
+
+    ROW = -1
+    """Stands among the bound loops where a row's reductions may be known."""
+
+    def __init__(self, writer: Writer, parent: Scope | None, head: str, bound: set[int]) -> None:
+        self.writer, self.parent, self.head = writer, parent, head
+        self.bound: frozenset[int] = frozenset(bound) | (parent.bound if parent else frozenset())
+        self.lines: list[str | Scope] = []
+        self.open: Scope | None = None                  # the inner scope being written; lines added now stand before it
+        self.known: dict[Value, str] = {}
+        self.bases: dict[tuple[str, tuple[int, ...]], str] = {}
+
+    def add(self, *lines: str) -> None:
+        self.lines.extend(lines)
+
+    def child(self, head: str, bound: set[int]) -> Scope:
+        """A scope inside this one."""
+        self.settle()
+        self.open = Scope(self.writer, self, head, bound)
+        return self.open
+
+    def settle(self) -> None:
+        """The inner scope is complete: what is added from now on stands behind it."""
+        if self.open is not None:
+            self.open.settle()
+            self.lines.append(self.open)
+            self.open = None
+
+    def define(self, value: Value, text: str) -> str:
+        """A new variable for a value, in this scope."""
+        name = self.writer.fresh("t")
+        self.add(f"{name} = {text}")
+        self.known[value] = name
+        return name
+
+    def render(self, depth: int) -> list[str]:
+        self.settle()
+        inside = depth + 1 if self.head else depth      # a scope without a head is there to order lines only
+        lines = ["    " * depth + self.head] if self.head else []
+        for line in self.lines:
+            lines += line.render(inside) if isinstance(line, Scope) else ["    " * inside + line]
+        return lines
+
+    # What an Inner scope says otherwise.
+    def find(self, value: Value) -> str | None:
+        """The name of a value known here or further out."""
+        scope: Scope | None = self
+        while scope is not None:
+            if value in scope.known:
+                return scope.known[value]
+            scope = scope.parent
+        return None
+
+    def name(self, value: Value) -> str:
+        """The variable that holds a value, computed now in the scope where it belongs if it is not yet."""
+        value = self.writer.real(value)
+        found = self.find(value)
+        if found is not None:
+            return found
+        home = self.home(value)
+        return home.define(value, self.writer.expression(value, home))
+
+    def home(self, value: Value) -> Scope:
+        """The outermost scope where a value can be computed."""
+        needs = self.writer.needs(value)
+        scope = self
+        while scope.parent is not None and needs <= scope.parent.bound:
+            scope = scope.parent
+        assert needs <= scope.bound, f"{value!r} is not known here"
+        return scope
+
+    def element(self, place: str, dtype: str, has: tuple[int, ...]) -> str:
+        """The expression of an operand's element at this scope's indices."""
+        return f"p_{dtype}({self.address(place, dtype, has)})[0]"
+
+    def address(self, place: str, dtype: str, has: tuple[int, ...], start: str = "0") -> str:
+        """The byte address of an operand at this scope's indices; `start` stands for the innermost loop's index."""
+        w = self.writer
+        terms = []
+        for position, loop in enumerate(has):
+            stride = w.product([w.size(later) for later in has[position + 1 :]])
+            index = f"i{loop}" if loop in self.bound else start
+            if index != "0":
+                terms.append(index if stride == "1" else f"{index} * {stride}")
+        if not terms:
+            return w.place(place)
+        offset = terms[0] if len(terms) == 1 else f"({' + '.join(terms)})"
+        return f"{w.place(place)} + {ITEMSIZE[dtype]} * {offset}"
+
+
+class Inner(Scope):
+    """The loop over elements, index `l`: operands that have the innermost loop are read through pointers at its start."""
+
+    def __init__(self, writer: Writer, parent: Scope, head: str, loop: int, shift: str, index: str, start: str) -> None:
+        super().__init__(writer, parent, head, {loop})
+        self.loop, self.shift, self.index, self.start = loop, shift, index, start
+        self.outside: list[str] = []                    # lines before the loop: pointers
+        self.pointers: dict[tuple[str, tuple[int, ...]], str] = {}
+
+    def pointer(self, place: str, dtype: str, has: tuple[int, ...]) -> str:
+        """A pointer whose element `l` is the operand's element."""
+        key = (place, has)
+        if key not in self.pointers:
+            # The address at the loop's start is computed in the scope around both the strips and the tail.
+            around = self.writer.around
+            if key not in around.bases:
+                around.bases[key] = base = self.writer.fresh("b")
+                around.add(f"{base} = {around.address(place, dtype, has, self.start)}")
+            name = self.pointers[key] = self.writer.fresh("q")
+            base = around.bases[key]
+            shifted = base if self.shift == "0" else f"{base} + {ITEMSIZE[dtype]} * {self.shift}"
+            self.outside.append(f"{name} = p_{dtype}({shifted})")
+        return self.pointers[key]
+
+    def array(self, array: str, dtype: str, whole: bool = True) -> str:
+        """A pointer whose element `l` is that of an array in scratch; not `whole`: the same LANES for every strip."""
+        if not whole or self.shift == "0":
+            return array
+        key = (array, ())
+        if key not in self.pointers:
+            name = self.pointers[key] = self.writer.fresh("q")
+            self.outside.append(f"{name} = p_{dtype}(address_of({array}, {self.shift}))")
+        return self.pointers[key]
+
+    def element(self, place: str, dtype: str, has: tuple[int, ...]) -> str:
+        if self.loop not in has:
+            return super().element(place, dtype, has)
+        return f"{self.pointer(place, dtype, has)}[l]"
+
+    def find(self, value: Value) -> str | None:
+        found = super().find(value)
+        if found is None and value in self.writer.held:
+            array = self.writer.held[value]
+            return self.define(value, f"{self.array(array, value.dtype.value)}[l]")
+        if found is None and value in self.writer.cached:
+            text = self.element(self.writer.caches[value], value.dtype.value, self.writer.layout.reduced)
+            return self.define(value, text)
+        return found
+
+    def store(self, place: str, value: Value, has: tuple[int, ...], streamed: bool = False, chunk: bool = False) -> None:
+        """Write an output's element."""
+        dtype = value.dtype.value
+        if chunk:
+            place = self.writer.chunk_place(place, dtype, has)
+        text = store(dtype, self.name(value))
+        pointer = self.pointer(place, dtype, has)
+        self.add(f"nontemporal_store({pointer}, l, {text})" if streamed else f"{pointer}[l] = {text}")
+
+    def keep(self, value: Value, has: tuple[int, ...]) -> None:
+        """Write a value that a later sweep reads."""
+        self.add(f"{self.pointer(self.writer.cache(value), value.dtype.value, has)}[l] = {self.name(value)}")
+
+
+class Writer:
+    """The source of one kernel: its arguments, and the scopes of its body."""
+
+    def __init__(self, layout: Layout, parameters: str, *, columns: bool = False) -> None:
+        self.layout, self.columns = layout, columns
+        self.slots: list[Slot] = []
+        self.root = Scope(self, None, f"def kernel({parameters}):", set())
+        self.around = self.root
+        self.caches: dict[Value, str] = {}              # values kept for later sweeps of a row -> their place
+        self.cached: set[Value] = set()                 # those that are already written
+        self.arrays: list[str] = []
+        self.held: dict[Value, str] = {}                # values of each column in an array of scratch
+        self._names: dict[str, int] = {}
+        self._places: dict[str, str] = {}
+        self._params: dict[str, str] = {}
+        self._products: dict[str, str] = {}
+        self._head: list[str] = []                      # what stands before all else
+        self._offset = "0"
+        self._inputs = {value: f"in{i}" for i, value in enumerate(layout.body.inputs)}
+
+    def source(self) -> str:
+        lines = self.root.render(0)
+        head = ["    " + line for line in self._head]
+        return "\n".join([lines[0], *head, *lines[1:], "    return 0", ""])
+
+    def fresh(self, stem: str) -> str:
+        self._names[stem] = self._names.get(stem, 0) + 1
+        return f"{stem}_{self._names[stem]}"
+
+    # Arguments.
+    def _slot(self, slot: Slot) -> int:
+        self.slots.append(slot)
+        return len(self.slots) - 1
+
+    def param(self, name: str) -> str:
+        """A number that the lowering decides."""
+        if name not in self._params:
+            self._params[name] = name + "_"
+            self._head.append(f"{name}_ = args[{self._slot(Slot('param', name=name))}]")
+        return self._params[name]
+
+    def size(self, loop: int) -> str:
+        if f"n{loop}" not in self._params:
+            self._params[f"n{loop}"] = f"n{loop}"
+            self._head.append(f"n{loop} = args[{self._slot(Slot('size', loop))}]")
+        return self._params[f"n{loop}"]
+
+    def product(self, names: Sequence[str]) -> str:
+        """The product of sizes, computed once."""
+        text = " * ".join(names) or "1"
+        if len(names) < 2:
+            return text
+        if text not in self._products:
+            self._products[text] = self.fresh("m")
+            self._head.append(f"{self._products[text]} = {text}")
+        return self._products[text]
+
+    def place(self, place: str) -> str:
+        """The variable with the address of "in0", "out1", or of memory that has a variable already."""
+        if place not in self._places:
+            kind = "in" if place.startswith("in") else "out"
+            if not place.startswith(("in", "out")):
+                return place
+            self._places[place] = place
+            self._head.append(f"{place} = args[{self._slot(Slot(kind, int(place.removeprefix(kind))))}]")
+        return self._places[place]
+
+    def chunk_place(self, place: str, dtype: str, has: tuple[int, ...]) -> str:
+        """The part of a partial result that belongs to this tile's chunk."""
+        name = f"part_{place}"
+        if name not in self._params:
+            self._params[name] = name
+            total = self.product([self.size(i) for i in has])
+            self.root.add(f"{name} = {self.place(place)} + {ITEMSIZE[dtype]} * chunk * {total}")
+        return name
+
+    # Scratch of the thread.
+    def array(self, dtype: str, nbytes: int | str) -> str:
+        """A pointer to a new array in the thread's scratch."""
+        name = self.fresh("a")
+        self.arrays.append(name)
+        self._head.append(f"{name} = p_{dtype}(scratch + {self._offset})")
+        self._offset = f"{self._offset} + {nbytes}" if self._offset != "0" else str(nbytes)
+        return name
+
+    def cache(self, value: Value) -> str:
+        """The place of a value kept for later sweeps; all such lie behind the arrays."""
+        value = self.real(value)
+        if value not in self.caches:
+            name = self.caches[value] = f"c_{len(self.caches)}"
+            first, each = self.param("cache_at"), self.param("cache_bytes")
+            self._head.append(f"{name} = scratch + {first} + {len(self.caches) - 1} * {each}")
+        return self.caches[value]
+
+    def now_cached(self, values: list[Value]) -> None:
+        self.cached.update(self.real(v) for v in values)
+
+    def hold(self, arrays: dict[Value, str]) -> None:
+        """These values can be read from arrays of the columns from now on."""
+        self.held.update({self.real(v): array for v, array in arrays.items()})
+
+    # Values.
+    def real(self, value: Value) -> Value:
+        """The value whose number this one has: through reshapes, expands, and folds of axes of size 1."""
+        while value not in self._inputs and value not in self.layout.scalars:
+            node = value.node
+            alias = isinstance(node.op, (Reshape, Expand)) or (isinstance(node.op, REDUCTIONS) and not self.layout.folds(node))
+            if not alias:
+                break
+            value = node.inputs[0]
+        return value
+
+    def level(self, value: Value) -> int:
+        return self.layout.level[self.real(value)]
+
+    def needs(self, value: Value) -> frozenset[int]:
+        """The loops, and the row, within which a value must be computed."""
+        varies = self.layout.varies[value]
+        if self.layout.level[value] == 0:
+            return varies
+        last = {self.layout.kept[-1]} if self.columns else set[int]()
+        return varies | last | {Scope.ROW}
+
+    def expression(self, value: Value, scope: Scope) -> str:
+        """The text that computes a value in `scope`; what it needs is computed on the way."""
+        layout = self.layout
+        if value in layout.scalars:
+            return self._number(value)
+        if value in self._inputs:
+            dtype = value.dtype.value
+            return load(dtype, scope.element(self._inputs[value], dtype, layout.has(value)))
+        node = value.node
+        if isinstance(node.op, Iota):
+            axis = layout.space.axes[value][node.op.axis]
+            return cast("i64", node.op.dtype.value, "i64(0)" if axis is None else self._index(layout.loop_of[axis], scope))
+        assert not isinstance(node.op, REDUCTIONS), f"{node!r} has not been computed yet"
+        return formula(node, [scope.name(v) for v in node.inputs])
+
+    def _number(self, value: Value) -> str:
+        what = self.layout.scalars[value]
+        dtype = (what.dtype if isinstance(what, SizeOf) else value.dtype).value
+        at = self._slot(Slot("number", name=dtype, number=what))
+        if dtype == "bool":
+            return f"(args[{at}] != 0)"
+        return f"{dtype}(float_arg(args, {at}))" if dtype in ("f32", "f64") else f"to_{dtype}(args[{at}])"
+
+    def _index(self, loop: int, scope: Scope) -> str:
+        return scope.index if isinstance(scope, Inner) and scope.loop == loop else f"i{loop}"
+
+    # Loops over elements.
+    def inner(self, scope: Scope, loop: int, start: str, count: str, body: Body) -> None:
+        """Strips of LANES elements and a tail."""
+        around = self.around = scope.child("", set())
+        whole = self.fresh("w")
+        around.add(f"{whole} = shr({count}, 6)")
+        s = self.fresh("s")
+        strips = Scope(self, around, f"for {s} in range({whole}):", set())
+        self._elements(around, strips, loop, f"{s} * LANES", "LANES", start, "strip()", body)
+        tail = Scope(self, around, f"if {count} > {whole} * LANES:", set())
+        self._elements(around, tail, loop, f"{whole} * LANES", f"{count} - {whole} * LANES", start, "tail()", body)
+
+    def streamed(self, scope: Scope, loop: int, start: str, count: str, outputs: Sequence[tuple[str, str]],
+                 body: Callable[[Inner, bool], None]) -> None:  # fmt: skip
+        """As `inner`, with streaming stores where all outputs are aligned to cache lines; the rest before and after."""
+        around = self.around = scope.child("", set())
+        has = tuple(range(len(self.layout.loops)))
+        size = ITEMSIZE[outputs[0][1]]
+        assert all(ITEMSIZE[dtype] == size for _, dtype in outputs), "outputs that stream have elements of one size"
+        first = around.address(outputs[0][0], outputs[0][1], has, start)
+        around.add(f"at = {first}", f"head = imin({count}, shr((0 - at) & 63, {size.bit_length() - 1}))")
+        for place, _ in outputs[1:]:
+            around.add(f"head = head if ({self.place(place)} - {self.place(outputs[0][0])}) & 63 == 0 else {count}")
+        whole, s = self.fresh("w"), self.fresh("s")
+        around.add(f"{whole} = shr({count} - head, 6)")
+        strips = Scope(self, around, f"for {s} in range({whole}):", set())
+        self._elements(around, strips, loop, f"(head + {s} * LANES)", "LANES", start, "strip()", lambda i: body(i, True))
+        rest = Scope(self, around, "for part in range(2):", set())
+        rest.add(f"behind = part * (head + {whole} * LANES)", f"number = head if part == 0 else {count} - behind")
+        self._elements(around, rest, loop, "behind", "number", start, "tail()", lambda i: body(i, False))
+
+    def _elements(self, around: Scope, scope: Scope, loop: int, shift: str, count: str, start: str, end: str, body: Body) -> None:
+        index = f"({start} + {shift} + l)" if start != "0" else f"({shift} + l)"
+        inner = Inner(self, scope, f"for l in range({count}):", loop, shift, index, start)
+        body(inner)
+        inner.add(end)
+        scope.add(*inner.outside)
+        scope.lines.append(inner)
+        around.lines.append(scope)
+
+    def store(self, scope: Scope, place: str, value: Value, has: tuple[int, ...], *, chunk: bool = False) -> None:
+        """Write an output's element outside of the loop over elements."""
+        dtype = value.dtype.value
+        name = scope.name(value)
+        if chunk:
+            place = self.chunk_place(place, dtype, has)
+        scope.add(f"{scope.element(place, dtype, has)} = {store(dtype, name)}")
+
+    # What several sweeps need.
+    def costly(self, sweeps: Sequence[Sequence[Value]]) -> list[Value]:
+        """Values that the first of these sweeps computes, a later one needs again, and that are worth keeping."""
+        def targets(sweep: Sequence[Value]) -> list[Value]:
+            return [v.node.inputs[0] if self.layout.folds(v.node) else v for v in sweep]
+
+        chosen: list[Value] = []
+        for value in self._computed(targets(sweeps[0]), set()):
+            if isinstance(value.node.op, COSTLY):
+                again = (v for sweep in sweeps[1:] for v in self._computed(targets(sweep), set(chosen)))
+                if value in again:
+                    chosen.append(value)
+        return chosen
+
+    def _computed(self, targets: Sequence[Value], stop: set[Value]) -> dict[Value, None]:
+        """The values computed for each element to get `targets`, those nearest to them first."""
+        found: dict[Value, None] = {}
+        pending = [self.real(v) for v in targets]
+        while pending:
+            value = pending.pop(0)
+            inner = self.layout.reduced[-1] in self.layout.varies[value]
+            if value in found or value in self._inputs or value in self.cached or value in stop or not inner:
+                continue
+            found[value] = None
+            pending.extend(self.real(v) for v in value.node.inputs)
+        return found
+
+    def read_later(self, level: int) -> list[Value]:
+        """Values known after the reductions of `level`, the same for all of a column, that later work reads."""
+        reduced = set(self.layout.reduced)
+        found: dict[Value, None] = {}
+        for node in self.layout.body.nodes:
+            full = bool(self.layout.varies[node.outputs[0]] & reduced) or self.layout.folds(node)
+            for operand in node.inputs:
+                value = self.real(operand)
+                mine = self.layout.level[value] == level and not self.layout.varies[value] & reduced
+                if mine and value not in self.held and (full or self.layout.level[node.outputs[0]] > level):
+                    found[value] = None
+        for output in self.layout.body.outputs:         # a full-size output that only repeats a column's value
+            value = self.real(output)
+            mine = self.layout.level[value] == level and not self.layout.varies[value] & reduced
+            if self.layout.is_full(output) and mine and value not in self.held:
+                found[value] = None
+        return list(found)
+

@@ -1,0 +1,250 @@
+"""Fused bodies and single elementwise ops and reductions -> rows. The kernels are written by fused_body.
+
+Which kernel is used follows from symbolic shapes, and from how much there is to hand out: a reduction to few elements of
+much is split into chunks (their number is a function of the sizes alone) whose results the next row combines in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+
+from graphnn.ir.dims import Size, bind_size
+from graphnn.ir.graph import Graph, Node, Value
+from graphnn.ir.iteration_space import scalar_of
+from graphnn.ir.op import Op, make_node
+from graphnn.ir.ops import arithmetic, casting, compare, functions
+from graphnn.ir.ops.fused import Fused
+from graphnn.ir.ops.inputs import Input
+from graphnn.ir.ops.reduce import LogSumExp, Max, Min, Prod, Sum
+from graphnn.ir.ops.shaping import Expand
+from graphnn.ir.ops.sizes import Iota, SizeOf
+from graphnn.ir.types import TensorType
+from graphnn.runtime.fused_body import ACCUMULATOR_BYTES, Generated, write_columns, write_map, write_rows
+from graphnn.runtime.fused_layout import Layout, layout
+from graphnn.runtime.fused_split import CHUNKS, Step, split
+from graphnn.runtime.fused_writer import Slot
+from graphnn.runtime.lowering import Lowering, lowers
+from graphnn.runtime.row import Address, Arg, Row
+
+LANES = 64
+TILE_BYTES = 32 << 10
+"""What a tile of elementwise work writes: it fits the first-level cache, and handing it out costs little."""
+ROW_ELEMENTS = 1 << 14
+"""Reduced elements a tile folds at least, where rows are short."""
+WIDEST_BLOCK = 1024
+"""Columns of a tile; their partial results stay in the first-level cache."""
+CHUNK_ELEMENTS = 1 << 14
+MOST_CHUNKS = 32
+
+Operand = Address | np.generic
+"""Memory, or a number that is known when the row is made."""
+
+ELEMENTWISE: tuple[type[Op], ...] = (
+    arithmetic.Add, arithmetic.Sub, arithmetic.Mul, arithmetic.Div, arithmetic.Pow, arithmetic.Minimum, arithmetic.Maximum,
+    arithmetic.Mod, arithmetic.FloorDiv, functions.Neg, functions.Abs, functions.Sign, functions.Exp, functions.Expm1,
+    functions.Log, functions.Log1p, functions.Sqrt, functions.Rsqrt, functions.Tanh, functions.Sigmoid, functions.Erf,
+    functions.Sin, functions.Cos, functions.Floor, functions.Ceil, functions.Round, functions.Relu, compare.Equal,
+    compare.Less, compare.LessEqual, compare.LogicalAnd, compare.LogicalOr, compare.LogicalNot, compare.IsFinite,
+    compare.Where, casting.Cast, casting.StopGradient,
+)  # fmt: skip
+
+
+@lowers(Fused)
+def lower_fused(node: Node, at: Lowering) -> list[Row]:
+    """The rows of a fused body."""
+    assert isinstance(node.op, Fused)
+    return body_rows(node.op.body, node, at)
+
+
+@lowers(*ELEMENTWISE, Sum, Max, Min, Prod, LogSumExp, Expand, Iota, SizeOf)
+def lower_single(node: Node, at: Lowering) -> list[Row]:
+    """An op on its own: a body of one node."""
+    return body_rows(_body_of_one(node.op, tuple(value.type for value in node.inputs)), node, at)
+
+
+@lru_cache(maxsize=1024)
+def _body_of_one(op: Op, types: tuple[TensorType, ...]) -> Graph:
+    inputs = [Input(f"x{i}", "input", kind).one() for i, kind in enumerate(types)]
+    return Graph.of(op.name, inputs, make_node(op, tuple(inputs)).outputs)
+
+
+def body_rows(body: Graph, node: Node, at: Lowering) -> list[Row]:
+    """The rows that compute a body on the inputs and outputs of `node`."""
+    numbers = tuple(i for i, value in enumerate(node.inputs) if scalar_of(value) is not None)
+    ins: list[Operand] = [at.address(v) if (number := scalar_of(v)) is None else number for v in node.inputs]
+    outs = [at.address(value) for value in node.outputs]
+    job = _Job(at.sizes, ins, outs)
+    plan = _layout(body, numbers)
+    if any(job.bind(size) == 0 for value in body.outputs for size in value.shape) and not plan.reduced:
+        return []
+    if plan.reduced:
+        return _reduction_rows(plan, body, numbers, job, at)
+    stream = all(at.streams(v) for v in node.outputs) and len({v.dtype.itemsize for v in node.outputs}) == 1
+    return _map_rows(_map(body, numbers, stream), job)
+
+
+# ---------------------------------------------------------------------------------------------- cached generation
+
+
+@lru_cache(maxsize=1024)
+def _layout(body: Graph, numbers: tuple[int, ...]) -> Layout:
+    return layout(body, [body.inputs[i] for i in numbers])
+
+
+@lru_cache(maxsize=1024)
+def _map(body: Graph, numbers: tuple[int, ...], stream: bool) -> Generated:
+    plan = _layout(body, numbers)
+    return write_map(plan, stream=stream and bool(plan.loops) and body.outputs[0].dtype.itemsize > 1)
+
+
+@lru_cache(maxsize=1024)
+def _reduction(body: Graph, numbers: tuple[int, ...], chunked: bool) -> Generated:
+    plan = _layout(body, numbers)
+    write = write_rows if plan.loops[-1].reduced else write_columns
+    return write(plan, chunked=chunked)
+
+
+@lru_cache(maxsize=256)
+def _split(body: Graph, numbers: tuple[int, ...]) -> list[Step]:
+    return split(_layout(body, numbers))
+
+
+# ---------------------------------------------------------------------------------------------- rows
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a kernel is applied to: its operands, and numbers for the names of sizes."""
+
+    sizes: Mapping[str, int]
+    ins: Sequence[Operand]
+    outs: Sequence[Address]
+
+    def bind(self, size: Size) -> int:
+        return bind_size(size, self.sizes)
+
+    def loops(self, plan: Layout) -> list[int]:
+        return [self.bind(loop.size) for loop in plan.loops]
+
+    def args(self, made: Generated, **params: int) -> tuple[Arg, ...]:
+        return tuple(self._arg(made, slot, params) for slot in made.slots)
+
+    def _arg(self, made: Generated, slot: Slot, params: Mapping[str, int]) -> Arg:
+        if slot.kind == "in":
+            address = self.ins[slot.index]
+            assert isinstance(address, Address), "a number has no address"
+            return address
+        if slot.kind == "out":
+            return self.outs[slot.index]
+        if slot.kind == "size":
+            return self.bind(made.layout.loops[slot.index].size)
+        if slot.kind == "param":
+            return params[slot.name]
+        return self._number(made, slot.name, slot.number)
+
+    def _number(self, made: Generated, dtype: str, number: Value | SizeOf | None) -> int | float:
+        if isinstance(number, SizeOf):
+            value: object = self.bind(number.size)
+        else:
+            assert number is not None
+            inputs = made.layout.body.inputs
+            value = scalar_of(number) if number not in inputs else self.ins[inputs.index(number)]
+        assert isinstance(value, (int, np.generic)), "numbers are known when the row is made"
+        return float(value) if dtype in ("f32", "f64") else int(value)
+
+
+def _map_rows(made: Generated, job: _Job) -> list[Row]:
+    plan = made.layout
+    if not plan.loops:
+        return [Row(made.kernel, job.args(made))]
+    *outer, last = job.loops(plan)
+    elements = TILE_BYTES // max(v.dtype.itemsize for v in plan.body.outputs)
+    blocks = ceildiv(last, elements)
+    block = round_up(ceildiv(last, blocks), LANES) if blocks > 1 else last
+    blocks = ceildiv(last, block)
+    per = max(1, elements // block)
+    return [Row(made.kernel, job.args(made, blocks=blocks, block=block, per=per), ceildiv(prod(outer), per) * blocks)]
+
+
+def _reduction_rows(plan: Layout, body: Graph, numbers: tuple[int, ...], job: _Job, at: Lowering) -> list[Row]:
+    sizes = job.loops(plan)
+    kept, reduced = prod(sizes[i] for i in plan.kept), prod(sizes[i] for i in plan.reduced)
+    if kept == 0 or (reduced == 0 and all(plan.is_full(v) for v in plan.body.outputs)):
+        return []
+    tiles = _tiles(plan, sizes)
+    want = min(MOST_CHUNKS, kept * reduced // CHUNK_ELEMENTS)
+    if tiles >= want // 2 or want < 4:
+        return [_reduction_row(_reduction(body, numbers, False), job)]
+    return _staged_rows(plan, _split(body, numbers), job, at, max(2, want // tiles))
+
+
+def _tiles(plan: Layout, sizes: Sequence[int]) -> int:
+    if plan.loops[-1].reduced:
+        per = _rows_a_tile(plan, sizes)
+        return ceildiv(prod(sizes[i] for i in plan.kept), per)
+    return prod(sizes[i] for i in plan.kept[:-1]) * ceildiv(sizes[-1], _block(sizes[-1]))
+
+
+def _rows_a_tile(plan: Layout, sizes: Sequence[int]) -> int:
+    return max(1, ROW_ELEMENTS // max(1, prod(sizes[i] for i in plan.reduced)))
+
+
+def _block(columns: int) -> int:
+    """Columns a tile: an eighth of them, in whole strips, not too many."""
+    return min(columns, min(WIDEST_BLOCK, round_up(ceildiv(columns, 8), LANES)))
+
+
+def _reduction_row(made: Generated, job: _Job, **chunk: int) -> Row:
+    plan = made.layout
+    sizes = job.loops(plan)
+    chunks = chunk.get("chunks", 1)
+    if made.form == "rows":
+        each = round_up(prod(sizes[i] for i in plan.reduced) * 8, 64)
+        first = made.arrays * ACCUMULATOR_BYTES
+        args = job.args(made, per=_rows_a_tile(plan, sizes), cache_at=first, cache_bytes=each, **chunk)
+        return Row(made.kernel, args, _tiles(plan, sizes) * chunks, first + made.caches * each)
+    columns = sizes[-1]
+    # Arrays in scratch begin at multiples of 64 bytes: 8 columns.
+    block = round_up(_block(columns), 8)
+    args = job.args(made, blocks=ceildiv(columns, block), block=block, **chunk)
+    tiles = prod(sizes[i] for i in plan.kept[:-1]) * ceildiv(columns, block)
+    return Row(made.kernel, args, tiles * chunks, made.arrays * block * 8)
+
+
+def _staged_rows(plan: Layout, steps: Sequence[Step], job: _Job, at: Lowering, chunks: int) -> list[Row]:
+    """Sweep by sweep: partial results of chunks, what follows from them, the next sweep; full-size outputs at the end."""
+    first = job.bind(plan.loops[plan.reduced[0]].size)
+    length = ceildiv(first, min(chunks, max(1, first)))
+    if plan.reduced[0] == len(plan.loops) - 1:
+        length = round_up(length, LANES)
+    chunks = ceildiv(first, length)
+    scratch: dict[str, Address] = {}
+    rows: list[Row] = []
+    for step in steps:
+        for name, kind, per_chunk in step.makes:
+            nbytes = prod(job.bind(size) for size in kind.shape) * kind.dtype.itemsize
+            scratch[name] = at.scratch(name, nbytes * (chunks if per_chunk else 1))
+        ins = [scratch[i] if isinstance(i, str) else job.ins[i] for i in step.ins]
+        outs = [scratch[o] if isinstance(o, str) else job.outs[o] for o in step.outs]
+        inner = _Job({**job.sizes, CHUNKS: chunks}, ins, outs)
+        numbers = tuple(i for i, operand in enumerate(ins) if not isinstance(operand, Address))
+        if step.kind == "partial":
+            rows.append(_reduction_row(_reduction(step.body, numbers, True), inner, chunks=chunks, length=length))
+        elif step.kind == "finish":
+            rows.append(_reduction_row(_reduction(step.body, numbers, False), inner))
+        else:
+            rows += _map_rows(_map(step.body, numbers, False), inner)
+    return rows
+
+
+def ceildiv(n: int, d: int) -> int:
+    return -(-n // d)
+
+
+def round_up(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple
