@@ -14,6 +14,11 @@ from dataclasses import dataclass
 from graphnn.errors import PassError
 from graphnn.ir.graph import Graph
 from graphnn.ir.verify import verify
+from graphnn.passes.common_subexpressions import common_subexpressions
+from graphnn.passes.dead_code import dead_code
+from graphnn.passes.fold_constants import fold_constants
+from graphnn.passes.schedule import schedule
+from graphnn.passes.simplify import simplify
 
 Pass = Callable[[Graph], Graph]
 
@@ -94,3 +99,12 @@ def _write_reproducer(graph: Graph, name: str) -> str:
         return file.name
     except Exception as error:      # no disk, or a graph too broken to print: the cause matters more
         return f"could not be written ({type(error).__name__}: {error})"
+
+
+DEFAULT = Pipeline((
+    fold_constants,
+    simplify,
+    common_subexpressions,
+    dead_code,
+    schedule,
+))

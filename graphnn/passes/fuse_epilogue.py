@@ -1,0 +1,179 @@
+"""Elementwise tails of matrix products and convolutions run on each output tile while it is in cache.
+
+A contraction's result is seen as a matrix: all its axes but the last are rows, the last is columns. Its tail is made of the
+elementwise nodes of the same shape that follow from it, whose other operands are known without it and can be read by the
+tile: scalars, a row (a bias), a column, or a matrix of the same shape (a residual, an activation kept for the backward,
+an optimiser's slots). Elementwise nodes of the full shape that only lead to the tail join it (`dy * (1 - y * y)`).
+
+What the tail makes is returned when somebody else reads it, so pre-activation and activation may both be results. A node
+is left out when it would be one more result although its readers could just as well compute it: the mask `y > 0` of a
+relu is made where the backward uses it, from y, instead of being stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from graphnn.ir.dims import Size
+from graphnn.ir.graph import Graph, Node, Value
+from graphnn.ir.op import Fusion, make_node
+from graphnn.ir.ops.fused import Epilogue
+from graphnn.passes.bodies import also_in_bodies
+from graphnn.passes.groups import Group, by_depth, collapse, location, make_body
+
+MAX_NODES = 32          # of one tail: kernels stay quick to compile
+MAX_OPERANDS = 12       # beside the contraction's own
+
+# Cheap enough to compute where it is read, rather than to store.
+CHEAP = frozenset({"add", "sub", "mul", "neg", "abs", "sign", "minimum", "maximum", "equal", "less", "less_equal",
+                   "logical_and", "logical_or", "logical_not", "cast", "relu", "floor", "ceil", "is_finite"})
+
+Shape = tuple[Size, ...]
+
+
+@also_in_bodies
+def fuse_epilogue(graph: Graph) -> Graph:
+    """The graph with each contraction and its elementwise tail as one Epilogue."""
+    index = _Index.of(graph)
+    groups: list[Group] = []
+    for node in graph.nodes:
+        if node.op.fusion is not Fusion.CONTRACT or len(node.types) != 1:
+            continue
+        tail = index.tail(node)
+        if tail:
+            groups.append(_epilogue(node, tail, index))
+            index.join(node, tail)
+    return collapse(graph, groups)
+
+
+def _epilogue(node: Node, tail: Sequence[Node], index: _Index) -> Group:
+    inside = {node, *tail}
+    results = by_depth([v for n in (node, *tail) for v in n.outputs if index.read_outside(v, inside)], inside)
+    body, operands = make_body(tail, results, [node.output])
+    takes = (*node.inputs, *operands[1:])
+    op = Epilogue(node.op, len(node.inputs), body)
+
+    def emit(new: Mapping[Value, Value]) -> Mapping[Value, Value]:
+        made = make_node(op, tuple([new[value] for value in takes]), location(tail))
+        return dict(zip(results, made.outputs, strict=True))
+
+    return Group((node, *tail), takes, emit)
+
+
+@dataclass
+class _Index:
+    """The graph as the growth of tails sees it."""
+
+    graph: Graph
+    position: dict[Node, int]
+    results: set[Value]
+    group: dict[Node, frozenset[Node]]          # the nodes already in one epilogue with a node
+
+    @classmethod
+    def of(cls, graph: Graph) -> _Index:
+        return cls(graph, {node: i for i, node in enumerate(graph.nodes)}, set(graph.results), {})
+
+    def join(self, node: Node, tail: Sequence[Node]) -> None:
+        together = frozenset((node, *tail))
+        self.group.update(dict.fromkeys(together, together))
+
+    def readers(self, value: Value) -> list[Node]:
+        return [use.node for use in self.graph.uses.get(value, ())]
+
+    def read_outside(self, value: Value, inside: set[Node]) -> bool:
+        return value in self.results or any(reader not in inside for reader in self.readers(value))
+
+    def after(self, node: Node) -> set[Node]:
+        """All nodes that depend on `node`, epilogues made so far taken as one node each."""
+        found: set[Node] = set()
+        stack = [node]
+        while stack:
+            for value in stack.pop().outputs:
+                for reader in self.readers(value):
+                    if reader not in found:
+                        together = self.group.get(reader, (reader,))
+                        found.update(together)
+                        stack += together
+        return found
+
+    def tail(self, node: Node) -> list[Node]:
+        """The nodes to run as the epilogue of `node`, in order."""
+        if not any(_elementwise(reader, node.output.shape) for reader in self.readers(node.output)):
+            return []
+        after = self.after(node)
+        inside: set[Node] = {node}
+        full: set[Value] = {node.output}
+        for candidate in sorted(after, key=self.position.__getitem__):
+            if len(inside) > MAX_NODES or candidate in self.group or not _elementwise(candidate, node.output.shape):
+                continue
+            if all(v in full or (v.node not in after and _tile_operand(v, node.output.shape)) for v in candidate.inputs):
+                inside.add(candidate)
+                full.add(candidate.output)
+        self._drop_extra_results(node, inside)
+        self._pull_side_chains(node, inside, after)
+        self._limit_operands(node, inside)
+        tail = sorted(inside - {node}, key=self.position.__getitem__)
+        results = [v for n in inside for v in n.outputs if self.read_outside(v, inside)]
+        # The result's memory holds the contraction while its tail runs.
+        return tail if any(value.dtype == node.output.dtype for value in results) else []
+
+    def _drop_extra_results(self, node: Node, inside: set[Node]) -> None:
+        """Leave out what would be one more result, though its readers are elementwise and read one of the results anyway."""
+        changed = True
+        while changed:
+            changed = False
+            for n in sorted(inside - {node}, key=self.position.__getitem__, reverse=True):
+                readers = self.readers(n.output)
+                if n.output in self.results or any(r in inside or r.op.fusion is not Fusion.ELEMENTWISE for r in readers):
+                    continue
+                rest = inside - {n}
+                from_tail = [v for v in n.inputs if v.node in inside]
+                if n.op.name in CHEAP and all(self.read_outside(v, inside) and v.node in rest for v in from_tail):
+                    inside.discard(n)
+                    changed = True
+
+    def _pull_side_chains(self, node: Node, inside: set[Node], after: set[Node]) -> None:
+        """Take in full-size operands made by elementwise nodes that nobody else needs."""
+        shape = node.output.shape
+        stack = [value for n in sorted(inside - {node}, key=self.position.__getitem__) for value in n.inputs]
+        while stack and len(inside) <= MAX_NODES:
+            value = stack.pop()
+            made = value.node
+            if made in inside or made in after or made in self.group or not _elementwise(made, shape):
+                continue
+            if all(_tile_operand(v, shape) for v in made.inputs) and not self.read_outside(value, inside):
+                inside.add(made)
+                stack += made.inputs
+
+    def _limit_operands(self, node: Node, inside: set[Node]) -> None:
+        """Take the last nodes away until the tail has few enough operands."""
+        while True:
+            operands = {v for n in inside - {node} for v in n.inputs if v.node not in inside}
+            if len(operands) <= MAX_OPERANDS:
+                return
+            last = max(inside - {node}, key=self.position.__getitem__)
+            inside.discard(last)
+            # What only led to it is no part of the tail any more.
+            self._keep_connected(node, inside)
+
+    def _keep_connected(self, node: Node, inside: set[Node]) -> None:
+        changed = True
+        while changed:
+            unread = {n for n in inside - {node} if n.output not in self.results
+                      and not any(r in inside for r in self.readers(n.output))
+                      and not any(v.node in inside for v in n.inputs)}
+            inside -= unread
+            changed = bool(unread)
+
+
+def _elementwise(node: Node, shape: Shape) -> bool:
+    return node.op.fusion is Fusion.ELEMENTWISE and len(node.types) == 1 and node.types[0].shape == shape
+
+
+def _tile_operand(value: Value, shape: Shape) -> bool:
+    """Whether a tile can read it: a scalar, a row, a column or a matrix, in the shape seen as (all but the last, the last)."""
+    mine = (1,) * (len(shape) - value.rank) + value.shape
+    if mine[-1:] != shape[-1:] and mine[-1:] != (1,):
+        return False
+    return mine[:-1] == shape[:-1] or all(size == 1 for size in mine[:-1])
