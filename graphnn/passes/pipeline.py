@@ -17,6 +17,8 @@ from graphnn.ir.verify import verify
 from graphnn.passes.common_subexpressions import common_subexpressions
 from graphnn.passes.dead_code import dead_code
 from graphnn.passes.fold_constants import fold_constants
+from graphnn.passes.fuse_elementwise import fuse_elementwise
+from graphnn.passes.open_composites import open_composites
 from graphnn.passes.schedule import schedule
 from graphnn.passes.simplify import simplify
 
@@ -104,7 +106,9 @@ def _write_reproducer(graph: Graph, name: str) -> str:
 DEFAULT = Pipeline((
     fold_constants,
     simplify,
+    open_composites,
     common_subexpressions,
     dead_code,
+    fuse_elementwise,
     schedule,
 ))

@@ -15,11 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
-from graphnn.errors import ShapeError
-from graphnn.ir.graph import Graph, Node, Value, role_of
+from graphnn.ir.graph import Graph, Node, Value
 from graphnn.passes.bodies import also_in_bodies, bodies
-
-SAMPLE_SIZE = 128       # what each symbolic size counts as: a batch
+from graphnn.passes.sample_sizes import sample_nbytes
 
 
 @also_in_bodies
@@ -57,7 +55,6 @@ class _Problem:
 
     @classmethod
     def of(cls, graph: Graph, sizes: Mapping[str, int] | None = None) -> _Problem:
-        sizes = sizes if sizes is not None else dict.fromkeys(_all_names(graph), SAMPLE_SIZE)
         position = {node: i for i, node in enumerate(graph.nodes)}
         count = len(graph.nodes)
         buffer: dict[Value, int] = {}
@@ -77,7 +74,7 @@ class _Problem:
                     continue
                 buffer[value] = len(problem.size)
                 made.append(len(problem.size))
-                problem.size.append(_nbytes(value, sizes))
+                problem.size.append(sample_nbytes(value.type if sizes is None else value.type.bind(sizes)))
             problem.made.append(made)
         problem.kept = {buffer[value] for value in graph.results if value in buffer}
         problem.readers = [[] for _ in problem.size]
@@ -246,21 +243,3 @@ class _Problem:
 
 def _checks(node: Node) -> bool:
     return node.op.name == "check_index" or any(_checks(inner) for body in bodies(node.op).values() for inner in body.nodes)
-
-
-def _all_names(graph: Graph) -> tuple[str, ...]:
-    from graphnn.ir.dims import names_of
-
-    shapes = [value.shape for value in graph.inputs] + [value.shape for node in graph.nodes for value in node.outputs]
-    return tuple(dict.fromkeys(name for shape in shapes for size in shape for name in names_of(size)))
-
-
-def _nbytes(value: Value, sizes: Mapping[str, int]) -> int:
-    """Bytes rounded to cache lines, as the arena will; a size that is no size for the sample counts as one line."""
-    assert role_of(value) is None
-    try:
-        nbytes = value.type.bind(sizes).nbytes
-    except ShapeError:
-        return 64
-    assert isinstance(nbytes, int)
-    return -(-nbytes // 64) * 64

@@ -96,12 +96,12 @@ def flip(node: Node, inputs: tuple[Value, ...]) -> Value | None:
 
 
 def reduction(node: Node, inputs: tuple[Value, ...]) -> Value | None:
-    """Over axes of size 1 it is a reshape; over the result of the same reduction it is one over all the axes."""
+    """Over axes of size 1 it is a reshape; the max of a max is one over all the axes."""
     (x,), op = inputs, node.op
     assert isinstance(op, reduce.Reduction)
     if all(x.shape[axis] == 1 for axis in op.axes) and op.name != "logsumexp":
         return shaping.reshape(x, node.types[0].shape) if x.shape != node.types[0].shape else x
-    if type(x.node.op) is type(op) and op.name != "logsumexp":
+    if type(x.node.op) is type(op) and op.name in ("max", "min"):
         return _twice(node, x.node, op)
     return None
 
