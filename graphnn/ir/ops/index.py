@@ -112,7 +112,8 @@ class ScatterAdd(Op):
         base = rng.normal(size=(4, 3, 2))
         for dtype in (np.int32, np.int64):
             yield Sample(cls(0), (base, np.array([3, 0, 3, 1, 3], dtype), rng.normal(size=(5, 3, 2))), ("V,3,2", "N", "N,3,2"))
-            yield Sample(cls(1), (base, np.array([[2, 0], [2, 2]], dtype), rng.normal(size=(4, 2, 2, 2))), ("V,3,2", "N,2", "V,N,2,2"))
+            ids = np.array([[2, 0], [2, 2]], dtype)
+            yield Sample(cls(1), (base, ids, rng.normal(size=(4, 2, 2, 2))), ("V,3,2", "N,2", "V,N,2,2"))
             yield Sample(cls(2), (base, np.array(1, dtype), rng.normal(size=(4, 3))), ("V,T,2", "", "V,T"))
         yield Sample(cls(0), (base, np.zeros(0, np.int64), np.zeros((0, 3, 2))), ("V,3,2", "N", "N,3,2"))
         yield Sample(cls(0), (np.array([1.5]), np.zeros(3, np.int64), np.array([1.0, 2.0, 4.0])), ("V", "N", "N"))

@@ -33,8 +33,9 @@ class MatMul(Op):
             raise ShapeError("takes two axes or more on each side", hint="the function matmul takes one axis too")
         rows, inner, other, columns = self.sizes(a, b)
         if inner != other:
-            hint = None if self.transpose_a or self.transpose_b else "the right operand's first size must equal the left operand's last"
-            raise ShapeError(f"inner sizes differ: {inner} on the left, {other} on the right", hint=hint)
+            raise ShapeError(f"inner sizes differ: {inner} on the left, {other} on the right",
+                             hint=None if self.transpose_a or self.transpose_b else
+                             "the right operand's first size must equal the left operand's last")
         return (a.of_shape((*broadcast_shapes(a.shape[:-2], b.shape[:-2]), rows, columns)),)
 
     def sizes(self, a: TensorType, b: TensorType) -> tuple[Size, Size, Size, Size]:

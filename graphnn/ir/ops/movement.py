@@ -1,6 +1,7 @@
-"""All ops and functions that move data, under one name. They live in shaping, slicing and sizes."""
+"""All ops and functions that move data, under one name. They live in shaping, slicing, indexing and sizes."""
 
 # ruff: noqa: F401
+from graphnn.ir.ops.indexing import getitem
 from graphnn.ir.ops.shaping import (
     Expand,
     Flip,
@@ -17,4 +18,4 @@ from graphnn.ir.ops.shaping import (
     transpose,
 )
 from graphnn.ir.ops.sizes import Iota, SizeOf, arange, full, iota, ones, ones_like, size_of, zeros, zeros_like
-from graphnn.ir.ops.slicing import Concat, Pad, Slice, Split, concat, getitem, pad, split, stack
+from graphnn.ir.ops.slicing import Concat, Pad, Slice, Split, concat, pad, split, stack

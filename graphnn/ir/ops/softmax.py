@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphnn.ir.dims import Size
 from graphnn.ir.graph import Node, Value
 from graphnn.ir.op import Cotangents, Fusion, Op, Sample, Types
 from graphnn.ir.ops import functions, reduce
@@ -27,7 +28,8 @@ def _samples(kind: type[Softmax] | type[LogSoftmax]) -> Iterable[Sample]:
     yield Sample(kind(0), (np.array([1.0, 2.0, -3.0]),), ("N",))
     yield Sample(kind(1), (np.array([[1.0], [2.0]]),), ("N,1",))
     yield Sample(kind(1), (np.array([[1000.0, 999.0, 0.0], [-1000.0, -1000.0, -1000.0]]),), ("N,3",))
-    yield Sample(kind(1), (np.array([[-np.inf, 0.0, 1.0], [-np.inf, -np.inf, -np.inf], [np.nan, 0.0, 1.0]]),), ("N,3",), smooth=False)
+    rows = np.array([[-np.inf, 0.0, 1.0], [-np.inf, -np.inf, -np.inf], [np.nan, 0.0, 1.0]])
+    yield Sample(kind(1), (rows,), ("N,3",), smooth=False)
     yield Sample(kind(1), (np.zeros((0, 3)),), ("N,3",))
     yield Sample(kind(1), (np.random.default_rng(21).normal(size=(3, 67)) * 5,), ("N,C",))
 
@@ -61,7 +63,7 @@ class Softmax(Op):
         e = functions.exp(x - reduce.max(x, self.axis, keepdims=True))
         return (e / reduce.sum(e, self.axis, keepdims=True),)
 
-    def flops(self, *inputs: TensorType):
+    def flops(self, *inputs: TensorType) -> Size:
         return 5 * inputs[0].elements
 
     @classmethod
@@ -96,7 +98,7 @@ class LogSoftmax(Op):
         shifted = x - reduce.max(x, self.axis, keepdims=True)
         return (shifted - functions.log(reduce.sum(functions.exp(shifted), self.axis, keepdims=True)),)
 
-    def flops(self, *inputs: TensorType):
+    def flops(self, *inputs: TensorType) -> Size:
         return 5 * inputs[0].elements
 
     @classmethod

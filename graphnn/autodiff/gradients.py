@@ -1,0 +1,51 @@
+"""Gradients as values: use them in expressions, put them in a graph, differentiate them again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from graphnn.errors import DTypeError, ShapeError
+from graphnn.ir.graph import Graph, Value
+from graphnn.ir.ops.operands import number
+from graphnn.ir.ops.sizes import zeros_like
+from graphnn.ir.vjp import vjp
+
+Updates = Sequence[tuple[Value, Value]]
+
+
+def gradients(of: Value, wrt: Sequence[Value], d_of: Value | None = None) -> tuple[Value, ...]:
+    """The derivative of `of` by each value of `wrt`, of its type; zeros where no path leads.
+
+    `of` is a float number (0-d); or any float tensor with `d_of`, the derivative of something by it.
+
+        >>> from graphnn.ir import placeholder, sum
+        >>> x = placeholder("x", "f32[N]")
+        >>> (dx,) = gradients(sum(x * x), [x])
+        >>> dx.type
+        f32[N]
+    """
+    if not of.dtype.is_float:
+        raise DTypeError(f"gradients: {of.type} has no gradient; only f32 and f64 have")
+    for value in wrt:
+        if not value.dtype.is_float:
+            raise DTypeError(f"gradients: cannot differentiate by {value.name!r} : {value.type}; only by f32 and f64")
+    if d_of is None:
+        if of.rank:
+            raise ShapeError(f"gradients: differentiates a number, not {of.type}", hint="take its sum or mean, or give d_of")
+        d_of = number(1, of.dtype)
+    elif d_of.type != of.type:
+        raise ShapeError(f"gradients: d_of is {d_of.type}, it must be {of.type}")
+    found = vjp([of], [d_of], wrt)
+    return tuple(d if d is not None else zeros_like(value) for value, d in zip(wrt, found, strict=True))
+
+
+def training_graph(name: str, inputs: Sequence[Value], loss: Value, params: Sequence[Value],
+                   update: Callable[[Sequence[Value], Sequence[Value]], Updates], *,
+                   outputs: Sequence[Value] = (), updates: Updates = ()) -> Graph:
+    """One whole training step: forward, backward and update as one graph, whose first output is the loss.
+
+    `update(params, gradients)` pairs each param and slot with its next value; `updates` are further ones, such as
+    running statistics. `outputs` come after the loss.
+    """
+    made = update(params, gradients(loss, params))
+    return Graph.of(name, inputs, [loss, *outputs], updates=[*made, *updates])
