@@ -1,0 +1,367 @@
+"""Copies between strided views: transpose, slice, flip, pad, concat, split, and reshape where it is no view.
+
+`View` says where elements lie: a size and a stride in elements for each dim. `copy_rows` copies one view to another of the
+same sizes. Dims of size 1 go, neighbours that run on alike join, and one of three kernels for elements of 1, 4 or 8 bytes
+does the rest: runs (both contiguous), steps (one element after the other), and blocks (a transpose of 8 x 8 elements in
+registers). Nothing depends on the number of dims but a loop over them.
+"""
+
+# pyright: reportMissingParameterType=false, reportIndexIssue=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from graphnn.ir.graph import Node
+from graphnn.ir.ops.shaping import Flip, Reshape, Transpose
+from graphnn.ir.ops.slicing import Concat, Pad, Slice, Split
+from graphnn.ir.types import TensorType
+from graphnn.runtime.kernels.copy import copy_row
+from graphnn.runtime.lowering import Lowering, lowers
+from graphnn.runtime.row import Address, Arg, Kernel, Row
+
+TILE_BYTES = 32 << 10
+BLOCK = 8
+"""Rows and columns of the piece that is transposed in registers."""
+_BLOCK_TILE = 64
+"""Rows and columns of the blocks of one tile: both sides stay in the first-level cache."""
+_HERE = "graphnn.runtime.kernels.movement"
+_WORD = {1: "bool", 4: "i32", 8: "i64"}
+
+
+@dataclass(frozen=True)
+class View:
+    """Elements of an address at strides, in elements."""
+
+    address: Address
+    strides: tuple[int, ...]
+
+    def shifted(self, elements: int, itemsize: int) -> View:
+        return View(self.address + elements * itemsize, self.strides)
+
+
+def contiguous(address: Address, shape: Sequence[int]) -> View:
+    """A whole buffer in row-major order."""
+    strides = [1] * len(shape)
+    for axis in reversed(range(len(shape) - 1)):
+        strides[axis] = strides[axis + 1] * shape[axis + 1]
+    return View(address, tuple(strides))
+
+
+def copy_rows(source: View, target: View, sizes: Sequence[int], itemsize: int) -> list[Row]:
+    """The rows that copy `source` to `target`, views of these sizes. The target's last dim is its most contiguous."""
+    if 0 in sizes:
+        return []
+    dims = _joined(sizes, source.strides, target.strides)
+    if dims == [] or dims == [(dims[0][0], 1, 1)]:
+        return [copy_row(source.address, target.address, prod(sizes) * itemsize)]
+    *outer, (count, step, to_step) = dims
+    if step == to_step == 1:
+        return [_line_row("runs", source, target, outer, (count, 1, 1), itemsize)]
+    across = next((i for i, dim in enumerate(outer) if dim[1] == 1), None)
+    if to_step == 1 and across is not None and outer[across][0] >= BLOCK <= count:
+        rows, _, to_row = outer.pop(across)
+        return [_block_row(source, target, outer, (rows, count, step, to_row), itemsize)]
+    return [_line_row("steps", source, target, outer, (count, step, to_step), itemsize)]
+
+
+def _joined(sizes: Sequence[int], source: Sequence[int], target: Sequence[int]) -> list[tuple[int, int, int]]:
+    """(size, stride of the source, stride of the target), neighbours joined where both run on."""
+    dims: list[tuple[int, int, int]] = []
+    for size, s, t in zip(sizes, source, target, strict=True):
+        if size == 1:
+            continue
+        if dims and dims[-1][1] == size * s and dims[-1][2] == size * t:
+            dims[-1] = (dims[-1][0] * size, s, t)
+        else:
+            dims.append((size, s, t))
+    return dims
+
+
+def _line_row(name: str, source: View, target: View, outer: Sequence[tuple[int, int, int]], line: tuple[int, int, int],
+              itemsize: int) -> Row:  # fmt: skip
+    """Lines of `line` (count, steps) for each index of the outer dims; a tile is several lines, or a part of one."""
+    count, step, to_step = line
+    lines, elements = prod(size for size, _, _ in outer), TILE_BYTES // itemsize
+    parts = -(-count // elements) if count > elements else 1
+    length = -(-count // parts)
+    per = max(1, elements // length)
+    args: tuple[Arg, ...] = (
+        source.address, target.address, parts, length, per, lines, count, step, to_step, len(outer), *_words(outer),
+    )  # fmt: skip
+    return Row(Kernel.of(f"{_HERE}:{name}", itemsize=itemsize), args, -(-lines // per) * parts)
+
+
+def _block_row(source: View, target: View, outer: Sequence[tuple[int, int, int]], block: tuple[int, int, int, int],
+               itemsize: int) -> Row:  # fmt: skip
+    """Transposes of rows x columns: columns are contiguous in the target, rows in the source."""
+    rows, columns, step, to_row = block
+    down, right = -(-rows // _BLOCK_TILE), -(-columns // _BLOCK_TILE)
+    args: tuple[Arg, ...] = (
+        source.address, target.address, down, right, rows, columns, step, to_row, _BLOCK_TILE, len(outer), *_words(outer),
+    )  # fmt: skip
+    return Row(Kernel.of(f"{_HERE}:blocks", itemsize=itemsize), args, prod(size for size, _, _ in outer) * down * right)
+
+
+def _words(outer: Sequence[tuple[int, int, int]]) -> list[int]:
+    """The outer dims as arguments, the innermost first."""
+    return [word for dim in reversed(outer) for word in dim]
+
+
+# ---------------------------------------------------------------------------------------------- kernels
+
+DIMS = 10
+"""The first argument of the outer dims (all kernels here): size, stride of the source, of the target; innermost first."""
+
+
+def _offsets() -> tuple[Callable[..., int], Callable[..., int]]:
+    from graphnn.runtime import intrinsics as k
+
+    @k.inline
+    def source(args, index):
+        at, i = 0, 0
+        for d in range(args[DIMS - 1]):
+            rest = k.udiv(index, args[DIMS + 3 * d])
+            i = index - rest * args[DIMS + 3 * d]
+            at += i * args[DIMS + 3 * d + 1]
+            index = rest
+        return at
+
+    @k.inline
+    def target(args, index):
+        at, i = 0, 0
+        for d in range(args[DIMS - 1]):
+            rest = k.udiv(index, args[DIMS + 3 * d])
+            i = index - rest * args[DIMS + 3 * d]
+            at += i * args[DIMS + 3 * d + 2]
+            index = rest
+        return at
+
+    return source, target
+
+
+def runs(itemsize: int) -> Callable[..., int]:
+    """Lines that are contiguous on both sides. Arguments: see `_line_row`."""
+    return _lines(itemsize, contiguous=True)
+
+
+def steps(itemsize: int) -> Callable[..., int]:
+    """Lines at any stride, negative ones too."""
+    return _lines(itemsize, contiguous=False)
+
+
+def _lines(itemsize: int, contiguous: bool) -> Callable[..., int]:
+    from graphnn.runtime import intrinsics as k
+
+    source, target = _offsets()
+    pointer = k.POINTER[_WORD[itemsize]]
+
+    def kernel(args, tile, scratch):
+        group = k.udiv(tile, args[2])
+        start = (tile - group * args[2]) * args[3]
+        count = k.imin(args[3], args[6] - start)
+        first = group * args[4]
+        step, to_step = args[7], args[8]
+        for t in range(k.imin(args[4], args[5] - first)):
+            x = args[0] + itemsize * source(args, first + t)
+            y = args[1] + itemsize * target(args, first + t)
+            if contiguous:
+                a, b = pointer(x + itemsize * start), pointer(y + itemsize * start)
+                for i in range(count):
+                    b[i] = a[i]
+                    k.independent()
+            else:
+                a, b = pointer(x + itemsize * start * step), pointer(y + itemsize * start * to_step)
+                for i in range(count):
+                    b[i * to_step] = a[i * step]
+                    k.independent()
+        return 0
+
+    return kernel
+
+
+def blocks(itemsize: int) -> Callable[..., int]:
+    """Transposes by blocks of 8 x 8 elements. Arguments: see `_block_row`."""
+    from graphnn.runtime import intrinsics as k
+
+    source, target = _offsets()
+    pointer = k.POINTER[_WORD[itemsize]]
+    block = _transpose_block()
+
+    def kernel(args, tile, scratch):
+        down, right, side = args[2], args[3], args[8]
+        rest = k.udiv(tile, right)
+        column = (tile - rest * right) * side
+        index = k.udiv(rest, down)
+        row = (rest - index * down) * side
+        rows, columns = k.imin(side, args[4] - row), k.imin(side, args[5] - column)
+        step, to_row = args[6], args[7]
+        x = pointer(args[0] + itemsize * (source(args, index) + column * step + row))
+        y = pointer(args[1] + itemsize * (target(args, index) + row * to_row + column))
+        whole_rows, whole_columns = rows & -8, columns & -8
+        for j in range(0, whole_columns, 8):
+            for i in range(0, whole_rows, 8):
+                block(x, j * step + i, step, y, i * to_row + j, to_row)
+        for i in range(rows):
+            for j in range(whole_columns if i < whole_rows else 0, columns):
+                y[i * to_row + j] = x[j * step + i]
+        return 0
+
+    return kernel
+
+
+def _transpose_block() -> Callable[..., None]:
+    """`block(x, at, step, y, to, to_step)`: y[to + i * to_step + j] = x[at + j * step + i] for i, j below 8."""
+    from llvmlite import ir
+    from numba import types
+    from numba.extending import intrinsic
+
+    from graphnn.runtime import intrinsics as k
+
+    @intrinsic
+    def block(context, x, at, step, y, to, to_step):
+        element = k.LLVM_TYPE[x.dtype]
+        vector = ir.VectorType(element, BLOCK)
+
+        def shuffle(b, left, right, lanes):
+            return b.shuffle_vector(left, right, ir.Constant(ir.VectorType(k.I32, BLOCK), lanes))
+
+        def generate(context, b, signature, values):
+            x, at, step, y, to, to_step = values
+            align = element.width // 8
+
+            def place(base, first, stride, i):
+                index = b.add(first, b.mul(stride, k.I64(i)))
+                return b.bitcast(b.gep(base, [index]), vector.as_pointer())
+
+            lines = [b.load(place(x, at, step, i), align=align) for i in range(BLOCK)]
+            # Swap the off-diagonal quarters of ever larger blocks: 1, 2, then 4 elements wide.
+            for width in (1, 2, 4):
+                for i in range(BLOCK):
+                    if not i & width:
+                        low, high = lines[i], lines[i + width]
+                        even = [j if not j & width else j - width + BLOCK for j in range(BLOCK)]
+                        odd = [j + width if not j & width else j + BLOCK for j in range(BLOCK)]
+                        lines[i], lines[i + width] = shuffle(b, low, high, even), shuffle(b, low, high, odd)
+            for i, line in enumerate(lines):
+                b.store(line, place(y, to, to_step, i), align=align)
+            return context.get_dummy_value()
+
+        return types.void(x, types.int64, types.int64, y, types.int64, types.int64), generate
+
+    return block
+
+
+def fill(itemsize: int) -> Callable[..., int]:
+    """args: target, elements, elements a tile, the element's bits."""
+    from graphnn.runtime import intrinsics as k
+
+    pointer = k.POINTER[_WORD[itemsize]]
+    narrow = k.CAST[_WORD[itemsize]] if itemsize > 1 else k.to_i64
+
+    def kernel(args, tile, scratch):
+        start = tile * args[2]
+        y, value = pointer(args[0] + itemsize * start), narrow(args[3])
+        for i in range(k.imin(args[2], args[1] - start)):
+            y[i] = value
+            k.independent()
+        return 0
+
+    return kernel
+
+
+# ---------------------------------------------------------------------------------------------- rules
+
+
+@lowers(Reshape)
+def reshape(node: Node, at: Lowering) -> list[Row]:
+    source, target = node.inputs[0], node.output
+    if at.same_buffer(source, target):
+        return []
+    return [copy_row(at.address(source), at.address(target), prod(at.shape(source)) * source.dtype.itemsize)]
+
+
+@lowers(Transpose)
+def transpose(node: Node, at: Lowering) -> list[Row]:
+    assert isinstance(node.op, Transpose)
+    source, shape = contiguous(at.address(node.inputs[0]), at.shape(node.inputs[0])), at.shape(node.output)
+    view = View(source.address, tuple(source.strides[axis] for axis in node.op.perm))
+    return copy_rows(view, contiguous(at.address(node.output), shape), shape, node.output.dtype.itemsize)
+
+
+@lowers(Flip)
+def flip(node: Node, at: Lowering) -> list[Row]:
+    assert isinstance(node.op, Flip)
+    shape, itemsize = at.shape(node.output), node.output.dtype.itemsize
+    source = contiguous(at.address(node.inputs[0]), shape)
+    last = sum((shape[axis] - 1) * source.strides[axis] for axis in node.op.axes)
+    strides = tuple(-s if axis in node.op.axes else s for axis, s in enumerate(source.strides))
+    view = View(source.address, strides).shifted(last, itemsize)
+    return copy_rows(view, contiguous(at.address(node.output), shape), shape, itemsize)
+
+
+@lowers(Slice)
+def slice_(node: Node, at: Lowering) -> list[Row]:
+    op = at.op
+    assert isinstance(op, Slice)
+    kind = TensorType(node.output.dtype, at.shape(node.inputs[0]))
+    op.infer(kind)                                      # bounds of symbolic axes are known only now
+    starts = [int(start) for start in op.starts]        # pyright: ignore[reportArgumentType]
+    source, shape = contiguous(at.address(node.inputs[0]), at.shape(node.inputs[0])), at.shape(node.output)
+    first = sum(start * stride for start, stride in zip(starts, source.strides, strict=True))
+    strides = tuple(stride * step for stride, step in zip(source.strides, op.steps, strict=True))
+    view = View(source.address, strides).shifted(first, kind.dtype.itemsize)
+    return copy_rows(view, contiguous(at.address(node.output), shape), shape, kind.dtype.itemsize)
+
+
+@lowers(Concat)
+def concat(node: Node, at: Lowering) -> list[Row]:
+    assert isinstance(node.op, Concat)
+    axis, shape, itemsize = node.op.axis, at.shape(node.output), node.output.dtype.itemsize
+    whole, rows, start = contiguous(at.address(node.output), shape), list[Row](), 0
+    for value in node.inputs:
+        sizes = at.shape(value)
+        target = whole.shifted(start * whole.strides[axis], itemsize)
+        rows += copy_rows(contiguous(at.address(value), sizes), target, sizes, itemsize)
+        start += sizes[axis]
+    return rows
+
+
+@lowers(Split)
+def split(node: Node, at: Lowering) -> list[Row]:
+    assert isinstance(node.op, Split)
+    axis, itemsize = node.op.axis, node.inputs[0].dtype.itemsize
+    whole, rows, start = contiguous(at.address(node.inputs[0]), at.shape(node.inputs[0])), list[Row](), 0
+    for value in node.outputs:
+        sizes = at.shape(value)
+        source = whole.shifted(start * whole.strides[axis], itemsize)
+        rows += copy_rows(source, contiguous(at.address(value), sizes), sizes, itemsize)
+        start += sizes[axis]
+    return rows
+
+
+@lowers(Pad)
+def pad(node: Node, at: Lowering) -> list[Row]:
+    """Fill, then copy the middle."""
+    op = at.op
+    assert isinstance(op, Pad)
+    low = [int(size) for size in op.low]                # pyright: ignore[reportArgumentType]
+    dtype, sizes, shape = node.output.dtype, at.shape(node.inputs[0]), at.shape(node.output)
+    target = contiguous(at.address(node.output), shape)
+    rows = fill_rows(target.address, prod(shape), np.array(op.value, dtype.numpy))
+    middle = target.shifted(sum(a * s for a, s in zip(low, target.strides, strict=True)), dtype.itemsize)
+    return rows + copy_rows(contiguous(at.address(node.inputs[0]), sizes), middle, sizes, dtype.itemsize)
+
+
+def fill_rows(target: Address, elements: int, value: np.ndarray) -> list[Row]:
+    """The row that writes one value to all elements of a buffer."""
+    if not elements:
+        return []
+    size = value.dtype.itemsize
+    bits = int(value.reshape(1).view({1: np.uint8, 4: np.int32, 8: np.int64}[size])[0])
+    each = TILE_BYTES // size
+    return [Row(Kernel.of(f"{_HERE}:fill", itemsize=size), (target, elements, each, bits), -(-elements // each))]
