@@ -284,6 +284,92 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
     return kernel
 
 
+def dots(dtype: str, lanes: int, registers: int):
+    """C[row, col] = dot product of a row of A and a row of B, both along memory: few rows of A, no packing of B.
+
+    Arguments: A, B, C, epilogue, its arguments, rows, cols, depth, strides in bytes of the rows of A, B and C, cols of a
+    tile, then batches and the batch's strides in bytes of A, B and C.
+    """
+    from graphnn.runtime import intrinsics as k
+    from graphnn.runtime.contraction import dots_call, dots_width
+
+    dot = dots_call(dtype, lanes, registers)
+    size, pointer = k.ITEMSIZE[dtype], k.POINTER[dtype]
+    width1, width2, width4 = (dots_width(height, registers) for height in (1, 2, 4))
+
+    def kernel(args, index, scratch):
+        rows, tiles = args[5], k.udiv(args[6] + args[11] - 1, args[11])
+        batch, first = k.udiv32(index, tiles), k.urem32(index, tiles) * args[11]
+        cols = k.imin(args[6] - first, args[11])
+        b = args[1] + batch * args[14] + first * args[9]
+        found = pointer(scratch)
+        row = 0
+        while row < rows:
+            height, width = 4, width4
+            if rows - row < 2:
+                height, width = 1, width1
+            elif rows - row < 4:
+                height, width = 2, width2
+            a = args[0] + batch * args[13] + row * args[8]
+            c = args[2] + batch * args[15] + row * args[10] + first * size
+            col = 0
+            while col < cols:
+                # The last tile goes back over columns that are done; where all columns are too few, one row at a time.
+                col = k.imax(0, k.imin(col, cols - width))
+                step = k.imin(width, cols)
+                if step == width:
+                    dot(height, a, args[8], b + col * args[9], args[9], args[7], scratch)
+                    for i in range(height):
+                        y = pointer(c + i * args[10] + col * size)
+                        for j in range(width):
+                            y[j] = found[i * width + j]
+                else:
+                    # B is repeated: with a stride of 0 every row of B is the same one.
+                    for j in range(step):
+                        dot(height, a, args[8], b + j * args[9], 0, args[7], scratch)
+                        for i in range(height):
+                            pointer(c + i * args[10] + j * size)[0] = found[i * width]
+                col += step
+            row += height
+        if args[3]:
+            return k.call_epilogue(args[3], args[4], batch, 0, rows, first, cols)
+        return 0
+
+    return kernel
+
+
+def transpose(dtype: str, lanes: int):
+    """C[row, col] = T[col, row], for few columns, then the epilogue.
+
+    Arguments: T, C, epilogue, its arguments, rows, cols, row stride of C, rows in a tile.
+    """
+    from graphnn.runtime import intrinsics as k
+    from graphnn.runtime.contraction import transpose_call
+
+    square = transpose_call(dtype, lanes)
+    size, pointer = k.ITEMSIZE[dtype], k.POINTER[dtype]
+
+    def kernel(args, index, scratch):
+        first, cols, stride = index * args[7], args[5], args[6]
+        rows = k.imin(args[4] - first, args[7])
+        column = args[4] * size
+        source, to = args[0] + first * size, args[1] + first * stride * size
+        whole = cols - k.urem(cols, lanes)
+        done = rows - k.urem(rows, lanes)
+        for i in range(0, done, lanes):
+            for j in range(0, whole, lanes):
+                square(to + (i * stride + j) * size, stride * size, source + j * column + i * size, column)
+        for i in range(rows):
+            c = pointer(to + i * stride * size)
+            for j in range(whole if i < done else 0, cols):
+                c[j] = pointer(source + j * column)[i]
+        if args[2]:
+            return k.call_epilogue(args[2], args[3], 0, first, rows, 0, cols)
+        return 0
+
+    return kernel
+
+
 def pack(dtype: str, lanes: int):
     """Panels of a matrix that is used many times: [batch, col / panel, k, panel], zero beyond the last column.
 

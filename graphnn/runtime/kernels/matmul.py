@@ -20,9 +20,11 @@ from graphnn.runtime.kernels.tiling import (
     ceildiv,
     combine_row,
     contract_row,
+    epilogue_args,
     epilogue_row,
     masked,
     round_up,
+    transpose_row,
 )
 from graphnn.runtime.row import Address, Kernel, Row, Scratch
 
@@ -32,6 +34,12 @@ _TILE_FLOPS = 2_000_000
 _TILES = 32
 # A tile's packed and staged operands stay within this, half of a usual second-level cache.
 _TILE_BYTES = 1 << 19
+# With so few rows against a transposed right operand, dot products along memory beat packing it.
+_FEW_ROWS = 8
+# Columns, in bytes, that fill no more than a usual vector.
+_FEW_COLS = 64
+# What it costs to bring a byte of B to a matrix-vector product, in floating-point operations.
+_FLOPS_A_BYTE = 2
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,8 @@ def matmul_rows(
 ) -> list[Row]:
     """The rows of c = a @ b, for (M, K, N) = `sizes` and batch dims `batch`; c has columns next to each other.
 
-    The epilogue counts rows through all batches: batch * M + row is the same row of C whether it comes as (batch, row) or, where batches
-    were joined into one product, as (0, batch * M + row). `owner` names the scratch of a sum that is split.
+    The epilogue counts rows through all batches: batch * M + row is the same row of C whether it comes as (batch, row)
+    or, where batches were joined into one product, as (0, batch * M + row). `owner` names the scratch that rows share.
     """
     m, k, n = sizes
     if 0 in (m, n, *batch):
@@ -72,6 +80,13 @@ def matmul_rows(
     if len(dims) > 2:
         return _over_leading_batches(dtype, isa, (m, k, n), a, b, c, dims, epilogue, owner)
     window = Window((0, a.row, a.col), row=(0, 1, 0), k=((0, 0, 0), (0, 0, 0), (0, 0, 1)))
+    if k and a.col == 1 and b.row == 1 and m <= _FEW_ROWS and n > 1 and len(dims) <= 1:
+        return [_dots_row(dtype, isa, (m, k, n), a, b, c, dims, epilogue)]
+    if not dims and n <= _FEW_COLS // ITEMSIZE[dtype] and m >= 16 * n and k >= 16:
+        # A vector of C would be mostly empty: multiply the other way round.
+        turned = Address(Scratch(owner, "transposed product", m * n * ITEMSIZE[dtype]))
+        rows = matmul_rows(dtype, isa, (n, k, m), b.mT, a.mT, Matrix(turned, m, 1), owner=(owner, "transposed"))
+        return [*rows, transpose_row(dtype, isa, turned, c.address, m, n, c.row, epilogue)]
     if a.col != 1 and a.row == 1:
         window = Window((0, a.col, a.row), row=(0, 0, 1), k=((0, 0, 0), (0, 0, 0), (0, 1, 0)))
     contraction = Contraction(
@@ -137,6 +152,29 @@ def _join_batches(
     return tuple(joined), m
 
 
+def _dots_row(
+    dtype: str,
+    isa: InstructionSet,
+    sizes: tuple[int, int, int],
+    a: Matrix,
+    b: Matrix,
+    c: Matrix,
+    dims: tuple[tuple[int, int, int, int], ...],
+    epilogue: Epilogue | None,
+) -> Row:
+    m, k, n = sizes
+    size = ITEMSIZE[dtype]
+    batches, a_step, b_step, c_step = dims[0] if dims else (1, 0, 0, 0)
+    work = n * k * (2 * m + _FLOPS_A_BYTE * size)
+    tile = round_up(ceildiv(n, max(1, min(_TILES, work // _TILE_FLOPS))), 8)
+    kernel = Kernel.of(
+        "graphnn.runtime.kernels.contraction:dots", dtype=dtype, lanes=isa.lanes(dtype), registers=isa.registers
+    )
+    args = (a.address, b.address, c.address, *epilogue_args(epilogue), m, n, k, a.row * size, b.col * size, c.row * size)
+    args += (tile, batches, a_step * size, b_step * size, c_step * size)
+    return Row(kernel, args, batches * ceildiv(n, tile), thread_scratch=256)
+
+
 def _over_leading_batches(
     dtype: str,
     isa: InstructionSet,
@@ -179,7 +217,8 @@ def _boxes(c: Contraction, isa: InstructionSet) -> Boxes:
     block = ceildiv(k, blocks)
     flops = 2 * m * n * k
     batch = max(1, min(c.batches, _TILE_FLOPS // max(1, flops), ceildiv(c.batches, _TILES)))
-    want = min(_TILES, c.flops // _TILE_FLOPS) / ceildiv(c.batches, batch)
+    work = c.flops + _FLOPS_A_BYTE * size * k * n * c.batches
+    want = min(_TILES, work // _TILE_FLOPS) / ceildiv(c.batches, batch)
     panels = ceildiv(n, panel)
     most_rows = round_up(max(tallest, 256), tallest)
     most_panels = max(1, min(512 // panel * 4 // size * 2, _TILE_BYTES // (block * panel * size)))
@@ -207,7 +246,8 @@ def _boxes(c: Contraction, isa: InstructionSet) -> Boxes:
     edge = n % isa.lanes(c.dtype) != 0 and not masked(isa)
     pack = not c.b_panel and (edge or c.b_col != 1 or reused_rows >= 3)
     a_step = max(c.window.strides)
-    stage = min(cols, n) > panel and (
-        min(c.window.strides[1:]) != 1 or rows > tallest and a_step * size % 4096 == 0 or c.window.row == (0, 0, 1) and a_step * size >= 1024
-    )  # fmt: skip
+    scattered = min(c.window.strides[1:]) != 1
+    one_set = rows > tallest and a_step * size % 4096 == 0  # rows that would all lie in one set of the cache
+    far = c.window.row == (0, 0, 1) and a_step * size >= 1024
+    stage = min(cols, n) > panel and (scattered or one_set or far)
     return Boxes(rows, cols, batch=batch, block=block, chunks=chunks, chunk_stride=m * n, pack=pack, stage=stage)

@@ -225,6 +225,16 @@ def combine_row(
     return Row(Kernel.of("graphnn.runtime.kernels.contraction:combine", dtype=dtype), args, ceildiv(rows, tile))
 
 
+def transpose_row(
+    dtype: str, isa: InstructionSet, source: Address, c: Address, rows: int, cols: int, c_row: int, epilogue: Epilogue | None
+) -> Row:
+    """C[rows, cols] = the transpose of a dense source, then the epilogue."""
+    tile = max(1, min(rows, ceildiv(16384, cols)))
+    args = (source, c, *epilogue_args(epilogue), rows, cols, c_row, tile)
+    kernel = Kernel.of("graphnn.runtime.kernels.contraction:transpose", dtype=dtype, lanes=isa.lanes(dtype))
+    return Row(kernel, args, ceildiv(rows, tile))
+
+
 def epilogue_row(epilogue: Epilogue, rows: int, cols: int) -> Row:
     """Run an epilogue over a finished result of rows x cols."""
     tile = max(1, min(rows, ceildiv(16384, max(1, cols))))
