@@ -23,6 +23,7 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
+from graphnn.runtime import vector_power, vector_trigonometry
 from graphnn.runtime.llvm_numbers import (
     Number,
     absolute,
@@ -34,8 +35,6 @@ from graphnn.runtime.llvm_numbers import (
     sqrt,
 )
 from graphnn.runtime.vector_formats import DOUBLE, SINGLE, format_of, halves, split
-from graphnn.runtime.vector_power import power
-from graphnn.runtime.vector_trigonometry import cos, sin
 
 INF, NAN = float("inf"), float("nan")
 LOG2_E = 1.4426950408889634
@@ -197,9 +196,9 @@ FUNCTIONS: dict[str, Any] = {
     "softplus": _kernel_function(_softplus),
     "erf": _kernel_function(_erf),
     "rsqrt": _kernel_function(_rsqrt),
-    "sin": _kernel_function(sin),
-    "cos": _kernel_function(cos),
-    "pow": _kernel_function(power, 2),
+    "sin": _kernel_function(vector_trigonometry.sin),
+    "cos": _kernel_function(vector_trigonometry.cos),
+    "pow": _kernel_function(vector_power.power, 2),
 }
 """Name -> the function that kernels call."""
 
