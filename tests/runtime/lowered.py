@@ -12,7 +12,7 @@ from graphnn.ir.op import Op, Sample, make_node
 from graphnn.ir.ops.inputs import placeholder
 from graphnn.ir.types import TensorType
 from graphnn.runtime.kernel_store import addresses
-from graphnn.runtime.lowering import Lowering, lower
+from graphnn.runtime.lowering import Constants, Lowering, lower
 from graphnn.runtime.row import Address, Row, Scratch
 from tests.helpers import assert_close, bound_op, meaning, variants
 
@@ -45,7 +45,7 @@ def run_op(op: Op, *arrays: np.ndarray, seed: int = 0) -> tuple[np.ndarray, ...]
         block, start = aligned(TensorType(value.dtype, value.shape).nbytes)
         base[value] = block.ctypes.data + start
         made.append((block, start))
-    at = Lowering(node, {}, {value: Address(value) for value in base})
+    at = Lowering(node, {}, {value: Address(value) for value in base}, frozenset(), Constants(()))
     scratches: dict[Scratch, np.ndarray] = {}
 
     def word(arg: object) -> int:

@@ -15,6 +15,7 @@ from graphnn.runtime.lowering import Lowering, lowers
 from graphnn.runtime.row import Kernel, Row
 
 TILE_BYTES = 1 << 15
+BAND_BYTES = 1 << 17        # a window across two bands is looked at twice: fewer, larger tiles
 UNROLLED = ((2, 2), (3, 3))
 
 
@@ -46,9 +47,10 @@ def _by_input_bands(kernel: Kernel, args: tuple, geometry: tuple[int, ...], imag
         return []
     n, h, w, c = image
     stride, top = geometry[7], geometry[9]
-    each = stride * max(1, TILE_BYTES // (stride * w * c * itemsize))
+    each = stride * max(1, BAND_BYTES // (stride * w * c * itemsize))
     bands = -(-(h + top) // each)
-    return [Row(kernel, (*args, *geometry, bands, each), n * bands, thread_scratch)]
+    several = max(1, TILE_BYTES // (h * w * c * itemsize)) if bands == 1 else 1
+    return [Row(kernel, (*args, *geometry, bands, each, n * bands, several), -(-n * bands // several), thread_scratch)]
 
 
 @lowers(pool.MaxPool2D)
@@ -172,7 +174,8 @@ def pick(dtype: str, kh: int, kw: int) -> Callable[..., int]:
 
     @k.inline
     def better(a, best):
-        return (a > best) or (k.is_nan(a) and not k.is_nan(best))
+        # Without short cuts, which would be branches: a is larger, or a NaN and best is none.
+        return (not a <= best) & (best == best)
 
     def kernel(args, tile, scratch):
         x, v, y = args[0], args[1], args[2]
@@ -223,7 +226,7 @@ def pick(dtype: str, kh: int, kw: int) -> Callable[..., int]:
 
 
 def max_grad(dtype: str, kh: int, kw: int) -> Callable[..., int]:
-    """args: x, dy, dx; h, w, c, oh, ow, kh, kw, sh, sw, top, left; bands of an image, padded rows a band.
+    """args: x, dy, dx; h, w, c, oh, ow, kh, kw, sh, sw, top, left; bands of an image, padded rows a band, bands, bands a tile.
 
     Scratch: the best of each channel and the number of its tap.
     """
@@ -233,18 +236,20 @@ def max_grad(dtype: str, kh: int, kw: int) -> Callable[..., int]:
 
     @k.inline
     def better(a, best):
-        return (a > best) or (k.is_nan(a) and not k.is_nan(best))
+        # Without short cuts, which would be branches: a is larger, or a NaN and best is none.
+        return (not a <= best) & (best == best)
 
-    def kernel(args, tile, scratch):
+    @k.inline
+    def band(args, number_of, scratch):
         x, dy, dx = args[0], args[1], args[2]
         h, w, c, oh, ow = args[3], args[4], args[5], args[6], args[7]
         full_h, full_w, sh, sw, top, left = args[8], args[9], args[10], args[11], args[12], args[13]
-        n = k.udiv(tile, args[14])
-        begin = (tile - n * args[14]) * args[15]
+        n = k.udiv(number_of, args[14])
+        begin = (number_of - n * args[14]) * args[15]
         stop = begin + args[15]
         low, high = k.imax(0, begin - top), k.imin(h, stop - top)          # rows of dx that are this tile's
         if high <= low:
-            return 0
+            return
         k.memset0(dx + (n * h + low) * w * c * size, (high - low) * w * c * size)
         best, which = pointer(scratch), k.i32_pointer(scratch + ((c + 15) & -16) * size)
         p0 = k.imax(0, begin - full_h + sh) // sh
@@ -258,8 +263,8 @@ def max_grad(dtype: str, kh: int, kw: int) -> Callable[..., int]:
                 j0, j1 = k.imax(0, k.ineg(s0)), k.imin(full_w, w - s0)
                 corner = ((n * h + r0) * w + s0) * c * size
                 given = pointer(dy + ((n * oh + p) * ow + q) * c * size)
-                if kh > 0 and (m1 - m0) * (j1 - j0) == kh * kw:
-                    source, target, line = pointer(x + corner), pointer(dx + corner), w * c
+                if kh > 0 and (i1 - i0) * (j1 - j0) == kh * kw:
+                    source, line = pointer(x + corner), w * c
                     for e in range(c):
                         top_value, number = source[e], k.to_i32(0)
                         for t in range(1, kh * kw):
@@ -267,11 +272,16 @@ def max_grad(dtype: str, kh: int, kw: int) -> Callable[..., int]:
                             wins = better(a, top_value)
                             top_value = k.select(wins, a, top_value)
                             number = k.select(wins, k.to_i32(t), number)
-                        d = given[e]
-                        for t in range(kh * kw):
-                            place = t // kw * line + t % kw * c + e
-                            target[place] = target[place] + k.select(number == t, d, scalar(0.0))
+                        which[e] = number
                         k.independent()
+                    for i in range(m0, m1):
+                        target, tap = pointer(dx + corner + i * w * c * size), i * kw
+                        for e in range(c):
+                            d, number = given[e], which[e]
+                            for j in range(kw):
+                                wins = number == k.to_i32(tap + j)
+                                target[j * c + e] = target[j * c + e] + k.select(wins, d, scalar(0.0))
+                            k.independent()
                 else:
                     for i in range(i0, i1):
                         for j in range(j0, j1):
@@ -294,6 +304,10 @@ def max_grad(dtype: str, kh: int, kw: int) -> Callable[..., int]:
                             for e in range(c):
                                 target[e] = target[e] + k.select(which[e] == tap, given[e], scalar(0.0))
                                 k.independent()
+
+    def kernel(args, tile, scratch):
+        for number in range(tile * args[17], k.imin(args[16], (tile + 1) * args[17])):
+            band(args, number, scratch)
         return 0
 
     return kernel
@@ -305,12 +319,13 @@ def mean_grad(dtype: str) -> Callable[..., int]:
 
     pointer, size, to_dtype = k.POINTER[dtype], k.ITEMSIZE[dtype], k.CAST[dtype]
 
-    def kernel(args, tile, scratch):
+    @k.inline
+    def band(args, number_of):
         dy, dx, counted = args[0], args[1], args[2]
         h, w, c, oh, ow = args[3], args[4], args[5], args[6], args[7]
         full_h, full_w, sh, sw, top, left = args[8], args[9], args[10], args[11], args[12], args[13]
-        n = k.udiv(tile, args[14])
-        begin = (tile - n * args[14]) * args[15]
+        n = k.udiv(number_of, args[14])
+        begin = (number_of - n * args[14]) * args[15]
         low, high = k.imax(0, begin - top), k.imin(h, begin + args[15] - top)
         for r in range(low, high):
             p0, p1 = k.imax(0, r + top - full_h + sh) // sh, k.imin(oh, (r + top) // sh + 1)
@@ -337,6 +352,10 @@ def mean_grad(dtype: str) -> Callable[..., int]:
                             for e in range(c):
                                 target[e] = target[e] + given[e] / divisor
                                 k.independent()
+
+    def kernel(args, tile, scratch):
+        for number in range(tile * args[17], k.imin(args[16], (tile + 1) * args[17])):
+            band(args, number)
         return 0
 
     return kernel
