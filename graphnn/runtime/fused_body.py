@@ -257,3 +257,26 @@ def _identity(value: Value) -> str:
 def _combined(value: Value, accumulator: str, element: str) -> str:
     return COMBINE[type(value.node.op).__name__](value.dtype.value, accumulator, element)
 
+
+
+# ---------------------------------------------------------------------------------------------- epilogues
+
+
+def write_epilogue(layout: Layout) -> Generated:
+    """The kernel of an elementwise body on one tile of a matrix: rows [row0, row0 + rows), columns [col0, col0 + cols).
+
+    The loops of the layout are the matrix's rows and columns (`matrix_layout`). The tile's rows count on through batches
+    of "per_batch" rows.
+    """
+    w = Writer(layout, "args, batch, row0, rows, col0, cols")
+    outputs = [(v, f"out{i}") for i, v in enumerate(layout.body.outputs)]
+    w.root.add(f"first = batch * {w.param('per_batch')} + row0")
+
+    def body(inner: Inner) -> None:
+        for value, place in outputs:
+            inner.store(place, value, (0, 1))
+
+    row = w.root.child("for t in range(rows):", {Scope.ROW, 0})
+    row.add("i0 = first + t")
+    w.inner(row, 1, "col0", "cols", body)
+    return _generated(w, "epilogue", "epilogue")

@@ -152,3 +152,27 @@ def _place(made: Layout, node: Node) -> None:
 def located(node: Node) -> list[str]:
     """Notes that say where a node came from."""
     return describe(tuple(value.type for value in node.inputs), node.loc)
+
+
+def matrix_layout(body: Graph, shape: tuple[Size, ...], scalars: Sequence[Value] = ()) -> Layout:
+    """The layout of an elementwise body on a matrix: all axes of `shape` but the last are its rows, the last its columns.
+
+    Each operand has all axes of the rows or none, so that it is a matrix, a row, a column or a scalar.
+    """
+    made = layout(body, scalars)
+    space, rank = made.space, len(shape)
+    assert not space.reduced, "an epilogue folds nothing"
+    axes = [axis for axis, size in enumerate(shape) if size != 1]
+    assert len(axes) == len(space.sizes), "an epilogue's space is the result of its contraction"
+    loop_of = {i: int(axis == rank - 1) for i, axis in enumerate(axes)}
+    rows = frozenset(i for i, loop in loop_of.items() if loop == 0)
+    for value in body.inputs:
+        assert space.own(value) & rows in (rows, frozenset()), f"{value!r} is no matrix, row, column or scalar"
+    loops = (Loop(product(shape[:-1]), False), Loop(shape[-1], False))
+    full = Layout(made.body, space, loops, loop_of, made.scalars)
+    for value in full.body.inputs:
+        full.varies[value] = frozenset() if value in full.scalars else frozenset(full.has(value))
+        full.level[value] = 0
+    for node in full.body.nodes:
+        _place(full, node)
+    return full

@@ -185,14 +185,14 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
         function = args[EPILOGUE]
         if function == 0:
             return 0
-        batch, col = batch * args[EPILOGUE_BATCH], col + batch * args[EPILOGUE_BATCH_COL]
-        at = outer * args[EPILOGUE_OUTER] + segment * args[EPILOGUE_SEGMENT] + row
+        col += batch * args[EPILOGUE_BATCH_COL]
+        at = batch * args[EPILOGUE_BATCH] + outer * args[EPILOGUE_OUTER] + segment * args[EPILOGUE_SEGMENT] + row
         if rows == args[EPILOGUE_SEGMENT]:
-            return k.call_epilogue(function, args[EPILOGUE_ARGS], batch, at, rows * segments, col, cols)
+            return k.call_epilogue(function, args[EPILOGUE_ARGS], 0, at, rows * segments, col, cols)
         code = 0
         for s in range(segments):
             code |= k.call_epilogue(
-                function, args[EPILOGUE_ARGS], batch, at + s * args[EPILOGUE_SEGMENT], rows, col, cols
+                function, args[EPILOGUE_ARGS], 0, at + s * args[EPILOGUE_SEGMENT], rows, col, cols
             )
         return code
 

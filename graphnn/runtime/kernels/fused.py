@@ -18,18 +18,19 @@ from graphnn.ir.graph import Graph, Node, Value
 from graphnn.ir.iteration_space import scalar_of
 from graphnn.ir.op import Op, make_node
 from graphnn.ir.ops import arithmetic, casting, compare, functions
-from graphnn.ir.ops.fused import Fused
+from graphnn.ir.ops.fused import Epilogue, Fused
 from graphnn.ir.ops.inputs import Input
 from graphnn.ir.ops.reduce import LogSumExp, Max, Min, Prod, Sum
 from graphnn.ir.ops.shaping import Expand
 from graphnn.ir.ops.sizes import Iota, SizeOf
 from graphnn.ir.types import TensorType
-from graphnn.runtime.fused_body import ACCUMULATOR_BYTES, Generated, write_columns, write_map, write_rows
-from graphnn.runtime.fused_layout import Layout, layout
+from graphnn.runtime.fused_body import ACCUMULATOR_BYTES, Generated, write_columns, write_epilogue, write_map, write_rows
+from graphnn.runtime.fused_layout import Layout, layout, matrix_layout
 from graphnn.runtime.fused_split import CHUNKS, Step, split
 from graphnn.runtime.fused_writer import Slot
+from graphnn.runtime.kernels.contractions import contraction_rows
 from graphnn.runtime.lowering import Lowering, lowers
-from graphnn.runtime.row import Address, Arg, Row
+from graphnn.runtime.row import Address, Arg, Kernel, Row
 
 LANES = 64
 TILE_BYTES = 32 << 10
@@ -88,7 +89,39 @@ def body_rows(body: Graph, node: Node, at: Lowering) -> list[Row]:
     return _map_rows(_map(body, numbers, stream), job)
 
 
+@lowers(Epilogue)
+def lower_epilogue(node: Node, at: Lowering) -> list[Row]:
+    """A contraction whose elementwise tail runs on each finished tile. The tail's first result of the same dtype is where
+    the contraction itself writes."""
+    op, bound = node.op, at.op
+    assert isinstance(op, Epilogue)
+    assert isinstance(bound, Epilogue)
+    takes = node.inputs[: op.producer_inputs]
+    made = op.producer.infer(*(value.type for value in takes))[0]
+    targets = [value for value in node.outputs if value.dtype == made.dtype]
+    to = at.address(targets[0]) if targets else at.scratch("product", prod(map(at.bind, made.shape)) * made.dtype.itemsize)
+    kernel, args = epilogue(op.body, to, node, at)
+    return contraction_rows(bound.producer, at, takes, to, (kernel, args))
+
+
+def epilogue(body: Graph, to: Address, node: Node, at: Lowering) -> tuple[Kernel, tuple[Arg, ...]]:
+    """The kernel of signature "epilogue" for a body, and its arguments: its first input is the contraction's result at
+    `to`, the others are the last inputs of `node`, its outputs those of `node`."""
+    rest = node.inputs[len(node.inputs) - len(body.inputs) + 1 :]
+    numbers = tuple(i for i, value in enumerate(rest, 1) if scalar_of(value) is not None)
+    ins: list[Operand] = [to, *(at.address(v) if (number := scalar_of(v)) is None else number for v in rest)]
+    written = _epilogue(body, numbers)
+    shape = tuple(map(at.bind, body.inputs[0].shape))
+    job = _Job(at.sizes, ins, [at.address(value) for value in node.outputs])
+    return written.kernel, job.args(written, per_batch=shape[-2] if len(shape) > 1 else 1)
+
+
 # ---------------------------------------------------------------------------------------------- cached generation
+
+
+@lru_cache(maxsize=1024)
+def _epilogue(body: Graph, numbers: tuple[int, ...]) -> Generated:
+    return write_epilogue(matrix_layout(body, body.inputs[0].shape, [body.inputs[i] for i in numbers]))
 
 
 @lru_cache(maxsize=1024)

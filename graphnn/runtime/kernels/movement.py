@@ -6,7 +6,7 @@ does the rest: runs (both contiguous), steps (one element after the other), and 
 registers). Nothing depends on the number of dims but a loop over them.
 """
 
-# pyright: reportMissingParameterType=false, reportIndexIssue=false
+# pyright: reportMissingParameterType=false, reportIndexIssue=false, reportCallIssue=false
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Argmax: the index of the first largest element; a NaN counts as the largest. Other reductions are fused bodies."""
 
-# pyright: reportMissingParameterType=false, reportIndexIssue=false
+# pyright: reportMissingParameterType=false, reportIndexIssue=false, reportCallIssue=false
 
 from __future__ import annotations
 

@@ -211,7 +211,8 @@ def contract_row(c: Contraction, boxes: Boxes, isa: InstructionSet) -> Row:
     put(slot.STAGED_ROW, stride(w.row) if w.flat_rows else 0)
     for d, first in enumerate((slot.H_ORIGIN, slot.W_ORIGIN, slot.X_ORIGIN)):
         put(first, w.origin[d], w.segment[d], 0 if w.flat_rows else w.row[d], block_step[d], extents[d])
-    put(slot.EPILOGUE_OUTER, c.segments * c.rows, c.rows, int(not c.epilogue_batch_col), c.epilogue_batch_col)
+    rows_of_batch = 0 if c.epilogue_batch_col else c.outer * c.segments * c.rows
+    put(slot.EPILOGUE_OUTER, c.segments * c.rows, c.rows, rows_of_batch, c.epilogue_batch_col)
     scratch = stage_at + staged_bytes
     return Row(contract_kernel(c.dtype, isa), tuple(args), prod(grid) * boxes.chunks, round_up(scratch, 64))
 
