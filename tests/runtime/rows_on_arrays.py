@@ -90,12 +90,12 @@ class Rows:
                 assert kernel(args.ctypes.data, tile, scratch.ctypes.data) == 0
         assert np.isnan(scratch[-(-self._thread_scratch // 8) :]).all(), "a kernel wrote beyond its scratch"
 
-    def table(self) -> Table:
+    def table(self, **options: float) -> Table:
         """The same rows for the executor."""
         starts = np.cumsum([0, *(len(words) for words in self._args)])
         code = [(self._code[row.kernel], start, row.tiles) for row, start in zip(self.rows, starts, strict=False)]
         words = np.concatenate(self._args) if self._args else np.zeros(0, np.int64)
-        return Table(np.array(code, np.int64).reshape(-1, 3), words, scratch_bytes=self._thread_scratch)
+        return Table(np.array(code, np.int64).reshape(-1, 3), words, scratch_bytes=self._thread_scratch, **options)
 
     def run(self, threads: int) -> None:
         assert self.table().run(threads) == FINE
