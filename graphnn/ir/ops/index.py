@@ -64,6 +64,9 @@ class Gather(Op):
     def flops(self, *inputs: TensorType) -> Size:
         return 0
 
+    def failure(self, code: int) -> str:
+        return f"an id lies outside axis {self.axis}"
+
     @classmethod
     def samples(cls) -> Iterable[Sample]:
         rng = np.random.default_rng(18)
@@ -106,6 +109,12 @@ class ScatterAdd(Op):
     def flops(self, *inputs: TensorType) -> Size:
         return inputs[2].elements
 
+    def failure(self, code: int) -> str:
+        return f"an id lies outside axis {self.axis}"
+
+    def in_place(self, *inputs: TensorType) -> tuple[tuple[int, int], ...]:
+        return ((0, 0),)
+
     @classmethod
     def samples(cls) -> Iterable[Sample]:
         rng = np.random.default_rng(19)
@@ -137,6 +146,9 @@ class OneHot(Op):
         depth = check_bound_size(self.depth)
         check_ids(ids, 0, depth, "class")
         return (ids[..., None] == np.arange(depth)).astype(self.dtype.numpy)
+
+    def failure(self, code: int) -> str:
+        return f"a class lies outside [0, {self.depth})"
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:

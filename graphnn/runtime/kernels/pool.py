@@ -5,6 +5,9 @@ its band and writes inside the band alone, so that tiles are disjoint although w
 the image goes through a loop with its taps unrolled (2 x 2 and 3 x 3); others through loops over the taps that exist.
 """
 
+# Numba gives the kernels their types.
+# pyright: basic, reportCallIssue=false, reportMissingParameterType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable
