@@ -22,9 +22,9 @@ BAND_BYTES = 1 << 17        # a window across two bands is looked at twice: fewe
 UNROLLED = ((2, 2), (3, 3))
 
 
-def _kernel(function: str, kernel: tuple[int, int], **params: str | bool) -> Kernel:
+def _kernel(function: str, kernel: tuple[int, int], dtype: str, **params: bool) -> Kernel:
     kh, kw = kernel if kernel in UNROLLED else (0, 0)
-    return Kernel.of(f"graphnn.runtime.kernels.pool:{function}", kh=kh, kw=kw, **params)
+    return Kernel(f"graphnn.runtime.kernels.pool:{function}", (("dtype", dtype), ("kh", kh), ("kw", kw), *params.items()))
 
 
 def _geometry(op: pool.MaxPool2D | pool.MaxPool2DGrad | pool.MaxPool2DPick | pool.AvgPool2D | pool.AvgPool2DGrad,
@@ -60,7 +60,7 @@ def _by_input_bands(kernel: Kernel, args: tuple, geometry: tuple[int, ...], imag
 def max_pool_rows(node: Node, at: Lowering) -> list[Row]:
     op, (x,), y = at.op, node.inputs, node.output
     assert isinstance(op, pool.MaxPool2D)
-    kernel = _kernel("forward", op.kernel, dtype=str(x.dtype), mean=False)
+    kernel = _kernel("forward", op.kernel, str(x.dtype), mean=False)
     geometry = _geometry(op, at.shape(x), at.shape(y))
     return _by_output_rows(kernel, (at.address(x), at.address(y), 0), geometry, at.shape(y), x.dtype.itemsize)
 
@@ -69,7 +69,7 @@ def max_pool_rows(node: Node, at: Lowering) -> list[Row]:
 def avg_pool_rows(node: Node, at: Lowering) -> list[Row]:
     op, (x,), y = at.op, node.inputs, node.output
     assert isinstance(op, pool.AvgPool2D)
-    kernel = _kernel("forward", op.kernel, dtype=str(x.dtype), mean=True)
+    kernel = _kernel("forward", op.kernel, str(x.dtype), mean=True)
     geometry = _geometry(op, at.shape(x), at.shape(y))
     args = (at.address(x), at.address(y), int(op.count_include_pad))
     return _by_output_rows(kernel, args, geometry, at.shape(y), x.dtype.itemsize)
@@ -79,7 +79,7 @@ def avg_pool_rows(node: Node, at: Lowering) -> list[Row]:
 def pick_rows(node: Node, at: Lowering) -> list[Row]:
     op, (x, v), y = at.op, node.inputs, node.output
     assert isinstance(op, pool.MaxPool2DPick)
-    kernel = _kernel("pick", op.kernel, dtype=str(x.dtype))
+    kernel = _kernel("pick", op.kernel, str(x.dtype))
     geometry = _geometry(op, at.shape(x), at.shape(y))
     args = (at.address(x), at.address(v), at.address(y))
     return _by_output_rows(kernel, args, geometry, at.shape(y), x.dtype.itemsize, at.shape(x)[3] * x.dtype.itemsize)
@@ -89,7 +89,7 @@ def pick_rows(node: Node, at: Lowering) -> list[Row]:
 def max_pool_grad_rows(node: Node, at: Lowering) -> list[Row]:
     op, (x, dy), dx = at.op, node.inputs, node.output
     assert isinstance(op, pool.MaxPool2DGrad)
-    kernel = _kernel("max_grad", op.kernel, dtype=str(x.dtype))
+    kernel = _kernel("max_grad", op.kernel, str(x.dtype))
     geometry = _geometry(op, at.shape(x), at.shape(dy))
     args = (at.address(x), at.address(dy), at.address(dx))
     channels = -(-at.shape(x)[3] // 16) * 16
