@@ -142,7 +142,7 @@ class _Index:
             made = value.node
             if made in inside or made in after or made in self.group or not _elementwise(made, shape):
                 continue
-            if all(_tile_operand(v, shape) for v in made.inputs) and not self.read_outside(value, inside):
+            if all(_tile_operand(v, shape) for v in made.inputs) and not self.read_outside(value, inside - {node}):
                 inside.add(made)
                 stack += made.inputs
 

@@ -90,6 +90,7 @@ def collapse(graph: Graph, groups: Sequence[Group]) -> Graph:
         group = group_of.get(node)
         return (node, node.inputs) if group is None else (group, group.takes)
 
+    most = 1 + sum([len(node.inputs) for node in graph.nodes]) + sum([len(group.takes) for group in groups])
     for root in graph.results:
         stack = [root.node]
         while stack:
@@ -99,7 +100,7 @@ def collapse(graph: Graph, groups: Sequence[Group]) -> Graph:
                 continue
             missing = [value.node for value in takes if value not in new]
             if missing:
-                assert len(stack) <= 4 * len(graph.nodes), "the groups depend on each other in a circle"
+                assert len(stack) <= most, "the groups depend on each other in a circle"
                 stack += reversed(missing)
                 continue
             done.add(item)

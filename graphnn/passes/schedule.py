@@ -25,15 +25,16 @@ def schedule(graph: Graph) -> Graph:
     """The graph with its nodes in an order of small peak memory."""
     if len(graph.nodes) < 2:
         return graph
-    problem = _Problem.of(graph)
-    given = problem.topological(range(len(graph.nodes)))
-    candidates = [given, problem.forward_greedy(), problem.backward_greedy(), problem.depth_first()]
-    # The first of equals wins, and the given order comes first: so a second run changes nothing.
-    best = min(candidates, key=problem.cost)
-    if best == list(range(len(graph.nodes))):
-        return graph
-    nodes = graph.nodes
-    return Graph(graph.name, graph.inputs, graph.outputs, tuple([nodes[i] for i in best]), graph.updates)
+    while True:
+        problem = _Problem.of(graph)
+        given = problem.topological(range(len(graph.nodes)))
+        candidates = [given, problem.forward_greedy(), problem.backward_greedy(), problem.depth_first()]
+        # The first of equals wins, and the given order comes first: so the loop ends, and a second run changes nothing.
+        best = min(candidates, key=problem.cost)
+        if best == list(range(len(graph.nodes))):
+            return graph
+        nodes = graph.nodes
+        graph = Graph(graph.name, graph.inputs, graph.outputs, tuple([nodes[i] for i in best]), graph.updates)
 
 
 def peak_bytes(graph: Graph, sizes: Mapping[str, int]) -> int:
