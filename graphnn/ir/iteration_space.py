@@ -5,14 +5,14 @@ A body is fusible when `iteration_space(body)` finds its space:
 1. **Nodes.** Elementwise ops (fusion class ELEMENTWISE, one output); `Sum`, `Max`, `Min`, `Prod`, `LogSumExp`; `Expand`;
    `Reshape` that only adds or removes axes of static size 1; `Iota`; `SizeOf`; `Constant` of one element. No transpose.
 2. **Space.** Follow each axis whose size is not the static 1 through the body: elementwise ops align operands from the
-   right as NumPy does, reductions drop axes, reshapes and expands move them. Axes that meet are one axis of the space. No value may
-   have the same axis twice (`x + x.T`), and some value must have all axes; its order of axes is the order of the space, and all
-   other values keep that order.
+   right as NumPy does, reductions drop axes, reshapes and expands move them. Axes that meet are one axis of the space. No
+   value may have the same axis twice (`x + x.T`), and some value must have all axes; its order of axes is the order of the
+   space, and all other values keep that order.
 3. **Reductions.** All reductions of a body fold the same set of axes, the `reduced` ones; the others are `kept`. There may be
    several, and reductions of what follows from reductions (softmax, layer norm, their gradients). An operand of a
    reduction has all reduced axes. Between and after them any elementwise work, on kept axes alone or broadcast back.
-4. **Outputs.** Each has all axes of the space, or all kept ones and no reduced one. So a value that does not depend on all kept axes (a
-   function of a bias alone) may be computed inside but not returned.
+4. **Outputs.** Each has all axes of the space, or all kept ones and no reduced one. So a value that does not depend on all
+   kept axes (a function of a bias alone) may be computed inside but not returned.
 
 Anything of the sort is right in any order and number of nodes. What is *worth* fusing is the pass's own choice; kernels stay
 quick to compile up to about 40 nodes and 24 operands. Values computed from few axes are computed once for these, not at every
@@ -101,6 +101,8 @@ class _Unifier:
         self.folded: list[tuple[Node, frozenset[int]]] = []
         for value in body.inputs:
             self.add(value)
+            if value not in body.uses and value not in body.outputs:     # nobody reads it: its axes are no part of the space
+                self.mine[value] = [None] * value.rank
         for node in body.nodes:
             self.visit(node)
 
@@ -153,7 +155,8 @@ class _Unifier:
 
     def space(self) -> Space:
         roots = {v: [None if a is None else self.find(a) for a in mine] for v, mine in self.mine.items()}
-        order: list[int] = max((list(dict.fromkeys(a for a in mine if a is not None)) for mine in roots.values()), key=len, default=[])
+        lists = [list(dict.fromkeys(a for a in mine if a is not None)) for mine in roots.values()]
+        order: list[int] = max(lists, key=len, default=[])
         number = {root: i for i, root in enumerate(order)}
         axes: dict[Value, Axes] = {}
         for value, mine in roots.items():
@@ -182,4 +185,6 @@ class _Unifier:
 def scalar_of(value: Value) -> np.generic | None:
     """The number a value is, when it is a constant of one element."""
     op = value.node.op
-    return op.value.data.reshape(())[()] if isinstance(op, Constant) and op.value.data.size == 1 else None
+    if not isinstance(op, Constant) or op.value.data.size != 1:
+        return None
+    return op.value.data.dtype.type(op.value.data.item())

@@ -1,0 +1,204 @@
+"""Fused bodies: what the kernel computes is what the body means, over shapes, dtypes, forms and orders of tiles."""
+
+import numpy as np
+import pytest
+
+from graphnn.ir.graph import Graph
+from graphnn.ir.interpret import interpret
+from graphnn.ir.iteration_space import iteration_space
+from graphnn.ir.op import make_node
+from graphnn.ir.ops import elementwise as e
+from graphnn.ir.ops import movement as m
+from graphnn.ir.ops import reduce as r
+from graphnn.ir.ops.fused import Fused
+from graphnn.ir.ops.inputs import placeholder
+from tests.runtime.rows_by_hand import Bench
+
+TOLERANCE = {"float32": 3e-5, "float64": 1e-11}
+
+
+def fused(outputs, inputs):
+    """A node of the body that computes `outputs` from `inputs`."""
+    body = Graph.of("body", inputs, outputs)
+    assert iteration_space(body) is not None
+    return make_node(Fused(body), tuple(placeholder(f"a{i}", v.type) for i, v in enumerate(inputs)))
+
+
+def check(node, arrays, **options):
+    expected = interpret(Graph.of("whole", node.inputs, node.outputs), arrays).outputs
+    bench = Bench(node, arrays, **options)
+    if not options:                                     # the order of tiles, and so the number of threads, changes no bit
+        first = [array.copy() for array in bench.run()]
+        for a, b in zip(first, bench.run(lambda tiles: reversed(tiles)), strict=True):
+            np.testing.assert_array_equal(a, b)
+    for actual, wanted in zip(bench.run(lambda tiles: reversed(tiles)), expected, strict=True):
+        assert (actual.dtype, actual.shape) == (wanted.dtype, wanted.shape)
+        if actual.dtype.kind == "f":
+            tolerance = TOLERANCE[actual.dtype.name]
+            largest = np.max(np.abs(wanted), initial=1, where=np.isfinite(wanted))
+            np.testing.assert_allclose(actual, wanted, rtol=tolerance, atol=tolerance * largest)
+        else:
+            np.testing.assert_array_equal(actual, wanted)
+    return bench
+
+
+def softmax(x, axis):
+    exp = e.exp(x - r.max(x, axis, True))
+    return exp / r.sum(exp, axis, True)
+
+
+def normalise(x, axis):
+    mean = r.mean(x, axis, True)
+    return (x - mean) * e.rsqrt(r.mean((x - mean) * (x - mean), axis, True) + 1e-5)
+
+
+def normal(shape, dtype="f32"):
+    return np.random.default_rng(7).standard_normal(shape).astype({"f32": "f4", "f64": "f8"}[dtype])
+
+
+SIZES = ((1, 1), (3, 10), (5, 64), (7, 65), (2, 300), (70, 3), (130, 129), (0, 4), (3, 20_000))
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("shape", SIZES)
+def test_elementwise_work_on_operands_that_broadcast(shape, dtype):
+    x, row, column, one = (placeholder(n, f"{dtype}[{s}]") for n, s in (("x", "N,C"), ("r", "C"), ("c", "N,1"), ("s", "")))
+    node = fused([e.tanh(x * column + row) * one, e.less(x, row)], [x, row, column, one])
+    n, c = shape
+    check(node, [normal(s, dtype) for s in (shape, c, (n, 1), ())])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("shape", SIZES[:-2])
+def test_softmax_and_normalisation_along_either_axis(shape, axis):
+    x = placeholder("x", "f32[N,C]")
+    check(fused([softmax(x, axis)], [x]), [normal(shape)])
+    check(fused([normalise(x, axis), r.mean(x, axis)], [x]), [normal(shape)])
+
+
+@pytest.mark.parametrize("shape", [(2500, 40), (40_000, 3), (3, 40_000), (300, 700)])
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_much_folded_to_little_is_split_into_chunks(shape, axis):
+    x = placeholder("x", "f32[N,C]")
+    for output in (r.sum(x * x, axis), r.logsumexp(x, axis), normalise(x, axis), softmax(x, axis)):
+        check(fused([output], [x]), [normal(shape)])
+
+
+def test_the_backward_of_layer_norm_is_one_kernel():
+    x, scale, dy = placeholder("x", "f32[N,T,C]"), placeholder("g", "f32[C]"), placeholder("dy", "f32[N,T,C]")
+    mean = r.mean(x, 2, True)
+    rstd = e.rsqrt(r.mean((x - mean) * (x - mean), 2, True) + 1e-5)
+    hat, d = (x - mean) * rstd, dy * scale
+    dx = rstd * (d - r.mean(d, 2, True) - hat * r.mean(d * hat, 2, True))
+    bench = check(fused([dx, hat], [x, scale, dy]), [normal((4, 9, 70)), normal(70), normal((4, 9, 70))])
+    assert len(bench.rows) == 1
+
+
+def test_cross_entropy_by_an_index_along_the_row():
+    logits, labels = placeholder("x", "f32[N,C]"), placeholder("t", "i64[N]")
+    hot = e.cast(e.equal(m.iota(("N", "C"), 1), m.reshape(labels, ("N", 1))), "f32")
+    log_p = logits - r.logsumexp(logits, 1, True)
+    loss = -r.sum(hot * log_p, 1)
+    check(fused([loss, e.exp(log_p) - hot], [logits, labels]), [normal((37, 10)), np.arange(37) % 10])
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)])
+def test_any_axes_are_folded(axes):
+    x, w = placeholder("x", "f32[N,T,C]"), placeholder("w", "f32[T,1]")
+    for output in (r.sum(x * w, axes), r.max(x * w, axes, True), x - r.mean(x * w, axes, True)):
+        check(fused([output], [x, w]), [normal((5, 7, 66)), normal((7, 1))])
+
+
+def test_several_reductions_of_different_kinds_and_dtypes():
+    x, i = placeholder("x", "f64[N,C]"), placeholder("i", "i32[N,C]")
+    inputs = [x, i]
+    x = x + e.cast(i, "f64") * 1e-3
+    outputs = [r.sum(x, 1), r.max(i, 1), r.min(i, 1), r.prod(e.cast(x, "f32"), 1), r.sum(i, 1)]
+    ids = np.random.default_rng(3).integers(-1000, 1000, (9, 150), np.int32)
+    check(fused(outputs, inputs), [normal((9, 150), "f64"), ids])
+    check(fused([r.sum(x, 0), r.max(i, 0), r.sum(i, 0)], inputs), [normal((9, 150), "f64"), ids])
+
+
+def test_integers_and_booleans():
+    a, b, mask = placeholder("a", "i64[N,C]"), placeholder("b", "i64[C]"), placeholder("m", "bool[N,1]")
+    rng = np.random.default_rng(1)
+    outputs = [e.where(mask, e.mod(a, b), e.floordiv(a, b)), e.logical_and(e.less(a, b), e.logical_not(mask))]
+    outputs.append(e.cast(mask, "i64") * a)
+    check(fused(outputs, [a, b, mask]), [rng.integers(-50, 50, (5, 70)), rng.integers(-3, 4, 70), rng.random((5, 1)) < 0.5])
+
+
+def test_a_size_as_a_number_and_an_index_as_a_value():
+    x = placeholder("x", "f32[N,C]")
+    index = m.iota(("N", "C"), 0, "f32") / m.size_of(x.shape[0], "f32")
+    check(fused([x + index], [x]), [normal((6, 33))])
+
+
+def test_nan_and_infinity_propagate():
+    x = placeholder("x", "f32[N,C]")
+    values = normal((4, 100))
+    values[0, 3], values[1, 99], values[2, 0] = np.nan, np.inf, -np.inf
+    check(fused([r.max(x, 1), r.min(x, 1), r.sum(x, 1)], [x]), [values])
+    check(fused([r.max(x, 0), r.min(x, 0), r.sum(x, 0)], [x]), [values])
+    check(fused([e.relu(x), e.maximum(x, 0.5), e.sign(x), e.is_finite(x)], [x]), [values])
+
+
+def test_an_output_takes_the_memory_of_an_input():
+    x, y = placeholder("x", "f32[N,C]"), placeholder("y", "f32[N,C]")
+    node = fused([e.tanh(x) + y, x * y], [x, y])
+    arrays = [normal((33, 130)), normal((33, 130)) + 1]
+    check(node, arrays, in_place=((0, 0), (1, 1)))
+
+
+def test_results_too_large_for_the_cache_are_streamed():
+    x, row = placeholder("x", "f32[N,C]"), placeholder("r", "f32[C]")
+    for outputs in ([x * 2.0 + 1.0], [x + row, x - row]):
+        node = fused(outputs, [x, row])
+        bench = check(node, [normal((1100, 2003)), normal(2003)])
+        assert "nontemporal_store" in dict(bench.rows[0].kernel.params)["source"]
+
+
+def test_new_sizes_and_numbers_need_no_new_kernel():
+    x = placeholder("x", "f32[N,C]")
+    kernels = set()
+    for shape, factor in (((3, 5), 2.0), ((200, 7), 2.0), ((1, 1), 3.0)):
+        kernels |= {row.kernel for row in check(fused([e.tanh(x) * factor], [x]), [normal(shape)]).rows}
+    assert len(kernels) == 1
+
+
+UNARY = (e.tanh, e.sigmoid, e.relu, lambda x: e.exp(x * 0.1), e.sin, lambda x: e.sqrt(e.abs(x)), lambda x: x * 0.5 - 1.0)
+BINARY = (e.add, e.sub, e.mul, e.maximum, e.minimum, lambda a, b: a / (e.abs(b) + 1.0), lambda a, b: e.where(e.less(a, b), a, b))
+
+
+def random_body(rng, levels):
+    """Elementwise work with folds over one set of axes in between, on operands of several shapes."""
+    shapes = [("N,T,C", (3, 5, 17)), ("T,C", (5, 17)), ("N,1,C", (3, 1, 17)), ("N,1,1", (3, 1, 1)), ("C", (17,)), ("", ())]
+    inputs, arrays = [], []
+    for i in range(4):
+        text, shape = shapes[0 if i == 0 else rng.integers(len(shapes))]
+        inputs.append(placeholder(f"x{i}", f"f64[{text}]"))
+        arrays.append(rng.standard_normal(shape))
+    axes = tuple(sorted(rng.choice(3, rng.integers(1, 4), replace=False).tolist()))
+    pool = list(inputs)
+    full = inputs[0]
+    for level in range(levels + 1):
+        for _ in range(rng.integers(1, 5)):
+            if rng.random() < 0.5:
+                pool.append(UNARY[rng.integers(len(UNARY))](pool[rng.integers(len(pool))]))
+            else:
+                pool.append(BINARY[rng.integers(len(BINARY))](pool[rng.integers(len(pool))], pool[rng.integers(len(pool))]))
+        full = BINARY[rng.integers(3)](full, pool[-1])
+        pool.append(full)
+        if level < levels:
+            pool.append((r.mean, r.max, r.min, r.logsumexp)[rng.integers(4)](full, axes, True))
+    outputs = [full] + ([pool[-2 if levels else -1]] if rng.random() < 0.3 else [])
+    outputs = [v for v in dict.fromkeys(outputs) if v.rank == 3 and v.shape == inputs[0].shape]
+    if levels:
+        outputs.append(r.sum(full * full, axes))
+    return outputs, inputs, arrays
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_random_bodies(seed):
+    rng = np.random.default_rng(seed)
+    outputs, inputs, arrays = random_body(rng, seed % 3)
+    check(fused(outputs, inputs), arrays)
