@@ -18,6 +18,7 @@ from graphnn.passes.common_subexpressions import common_subexpressions
 from graphnn.passes.dead_code import dead_code
 from graphnn.passes.fold_constants import fold_constants
 from graphnn.passes.fuse_elementwise import fuse_elementwise
+from graphnn.passes.fuse_epilogue import fuse_epilogue
 from graphnn.passes.open_composites import open_composites
 from graphnn.passes.schedule import schedule
 from graphnn.passes.simplify import simplify
@@ -109,6 +110,7 @@ DEFAULT = Pipeline((
     open_composites,
     common_subexpressions,
     dead_code,
+    fuse_epilogue,
     fuse_elementwise,
     schedule,
 ))
