@@ -103,7 +103,7 @@ def main() -> None:
         array = aligned_array(shape, np.dtype(np.float32))
         array[...] = rng.standard_normal(shape, np.float32)
         target = aligned_array(shape, np.dtype(np.float32))
-        inputs = [v for v in (x, row) if v is x or "row" in name and name.startswith("relu") or name.startswith("layer")]
+        inputs = [v for v in (x, row) if v is x or name.startswith(("relu", "layer"))]
         bound = Bound(node_of(outputs, inputs), [array, rng.standard_normal(shape[1], np.float32)][: len(inputs)])
         for _ in range(3):
             bound.run(threads())
