@@ -84,12 +84,12 @@ def one_op_graph(sample: Sample, *, symbolic: bool = False) -> Graph:
 
 
 def run(outputs: Value | Sequence[Value], **arrays: Any) -> Any:
-    """The outputs as NumPy means them, for inputs by name; inputs are found by themselves."""
+    """The outputs as NumPy means them, for inputs by name; those that nothing depends on may be given too."""
     from graphnn.ir.graph import collect, role_of
 
     roots = [outputs] if isinstance(outputs, Value) else list(outputs)
     inputs = [node.output for node in collect(roots) if role_of(node) is not None]
-    result = interpret(Graph.of("run", inputs, roots), {k: np.asarray(v) for k, v in arrays.items()}).outputs
+    result = interpret(Graph.of("run", inputs, roots), {x.name: np.asarray(arrays[x.name]) for x in inputs}).outputs
     return result[0] if isinstance(outputs, Value) else result
 
 

@@ -51,7 +51,9 @@ from graphnn.ir.ops.index import check_index, gather, one_hot, scatter_add
 from graphnn.ir.ops.inputs import constant, parameter, placeholder, state
 from graphnn.ir.ops.linalg import matmul, matrix_transpose
 from graphnn.ir.ops.pool import avg_pool2d, max_pool2d
+from graphnn.ir.ops.random import random_bernoulli, random_bits, random_integers, random_normal, random_uniform
 from graphnn.ir.ops.reduce import argmax, argmin, logsumexp, max, mean, min, norm, prod, sum, variance
+from graphnn.ir.ops.scan import scan
 from graphnn.ir.ops.shaping import expand, expand_dims, flatten, flip, moveaxis, reshape, squeeze, swapaxes, transpose
 from graphnn.ir.ops.sizes import arange, full, iota, ones, ones_like, size_of, zeros, zeros_like
 from graphnn.ir.ops.slicing import concat, pad, split, stack

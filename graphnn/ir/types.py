@@ -102,7 +102,7 @@ class TensorType:
 
     def bind(self, sizes: Mapping[str, int]) -> TensorType:
         """This type with numbers for names. Raises ShapeError when a tensor would be too large."""
-        bound = TensorType(self.dtype, tuple(bind_size(size, sizes) for size in self.shape))
+        bound = self if self.is_static else TensorType(self.dtype, tuple(bind_size(size, sizes) for size in self.shape))
         if bound.elements > MAX_ELEMENTS:  # pyright: ignore[reportOperatorIssue]
             raise ShapeError(f"{bound} has more than 2**44 elements")
         return bound
