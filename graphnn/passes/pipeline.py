@@ -22,6 +22,7 @@ from graphnn.passes.fuse_epilogue import fuse_epilogue
 from graphnn.passes.open_composites import open_composites
 from graphnn.passes.schedule import schedule
 from graphnn.passes.simplify import simplify
+from graphnn.passes.trim_scans import merge_scans, prune_scans
 
 Pass = Callable[[Graph], Graph]
 
@@ -110,6 +111,8 @@ DEFAULT = Pipeline((
     open_composites,
     common_subexpressions,
     dead_code,
+    merge_scans,
+    prune_scans,
     fuse_epilogue,
     fuse_elementwise,
     schedule,
