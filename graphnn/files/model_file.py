@@ -113,6 +113,7 @@ def _header(ir: dict[str, Any], entries: list[TensorEntry], train: dict[str, Any
 
 def _checked(name: str, array: np.ndarray, declared: TensorType | None) -> np.ndarray:
     """`array` in the form it has in a file. Raises ShapeError or DTypeError when the graphs declare it otherwise."""
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     actual = TensorType.of(array)
     if declared is not None:
         if actual.dtype != declared.dtype:
@@ -266,7 +267,7 @@ def _view(entry: TensorEntry, raw: np.ndarray) -> np.ndarray:
 def _check_canonical(header: bytes, graphs: dict[str, Graph], entries: list[TensorEntry], train: Any, meta: Any) -> None:
     """Write what was understood, and compare: so there is one file for one content, and nothing in it that was not understood."""
     writer = GraphWriter()
-    ir = writer.tree(graphs)
+    ir = writer.tree(graphs, verified=True)
     declared = {name: (role, type) for name, role, type in writer.inputs if role != "input"}
     for entry in entries:
         role, type = declared.get(entry.name, ("const" if entry.role == "const" else "array", entry.type))

@@ -112,4 +112,6 @@ def file_word(path: str) -> str:
 
 def plain_word(text: str) -> str:
     """`text` without characters that could break a line or write to a terminal."""
+    if text.isprintable() and " " not in text:
+        return text
     return "".join(c if c.isprintable() and not c.isspace() else "_" for c in text)
