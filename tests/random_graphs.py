@@ -24,6 +24,7 @@ from graphnn.ir.ops import (
     linalg,
     pool,
     reduce,
+    scan,
     shaping,
     slicing,
     softmax,
@@ -142,8 +143,32 @@ def pooled(m: Maker) -> Value:
     return shaping.reshape(pool.max_pool2d(x, (2, 1)), (N, 6))
 
 
+def recurrent(m: Maker) -> Value:
+    w, u, b = m.param(3, 3), m.param(3, 3), m.param(3)
+    xs = shaping.transpose(shaping.reshape(m.matrix(), (N, 2, 3)), (1, 0, 2))                   # (T, N, 3)
+
+    def step(h: Value, x: Value) -> tuple[Value, Value]:
+        new = functions.tanh(x @ w + h @ u + b)
+        return new, new * functions.sigmoid(b)
+
+    h, ys = scan.scan(step, m.matrix()[:, :3], xs, reverse=bool(m.rng.integers(2)))
+    return slicing.concat([h, ys[0]], 1)
+
+
+def over_rows(m: Maker) -> Value:
+    w = m.param(6, 6)
+
+    def step(total: Value, x: Value) -> tuple[Value, Value]:
+        y = shaping.reshape(functions.sigmoid(shaping.reshape(x, (1, 6)) @ w), (6,))
+        return total * 0.5 + x, y + total
+
+    _, ys = scan.scan(step, m.param(6), m.matrix())
+    return ys
+
+
 BLOCKS = (dense, dense, dense_without_bias, residual, two_products, elementwise, elementwise, elementwise, layer_norm, batch_norm,
-          soft, attention, pieces, reshaped, looked_up, image, pooled)
+          soft, attention, pieces, reshaped, looked_up, image, pooled,
+          recurrent, over_rows)
 
 
 def loss_of(m: Maker, labels: Value) -> Value:

@@ -19,6 +19,7 @@ from graphnn.passes.dead_code import dead_code
 from graphnn.passes.fold_constants import fold_constants
 from graphnn.passes.fuse_elementwise import fuse_elementwise
 from graphnn.passes.fuse_epilogue import fuse_epilogue
+from graphnn.passes.hoist_from_scan import hoist_from_scan
 from graphnn.passes.open_composites import open_composites
 from graphnn.passes.schedule import schedule
 from graphnn.passes.simplify import simplify
@@ -105,15 +106,19 @@ def _write_reproducer(graph: Graph, name: str) -> str:
         return f"could not be written ({type(error).__name__}: {error})"
 
 
+# The one order, each pass where it is for a reason:
 DEFAULT = Pipeline((
     fold_constants,
-    simplify,
-    open_composites,
+    simplify,                       # before scans are compared: equal bodies become equal
     common_subexpressions,
-    dead_code,
     merge_scans,
     prune_scans,
-    fuse_epilogue,
+    hoist_from_scan,
+    simplify,                       # what left the loops meets what was outside
+    open_composites,                # after simplify, which knows softmax and one_hot; before the parts can be shared
+    common_subexpressions,
+    dead_code,
+    fuse_epilogue,                  # first choice of elementwise nodes: their operand is in registers
     fuse_elementwise,
     schedule,
 ))
