@@ -44,7 +44,7 @@ def check_name(name: Any, what: str) -> str:
 
 def unfolded_limit(stored: int) -> int:
     """How many nodes a graph may have when every body is counted at each use, for this many nodes in the file."""
-    return 16 * stored + (1 << 15)
+    return 16 * stored + (1 << 13)
 
 
 class GraphWriter:
