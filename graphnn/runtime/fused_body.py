@@ -15,8 +15,8 @@ parameter of the kernel, and `build` makes the function from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from graphnn.ir.graph import Value
 from graphnn.runtime.fused_layout import Layout
@@ -24,20 +24,20 @@ from graphnn.runtime.fused_writer import Inner, Scope, Slot, Writer
 from graphnn.runtime.row import Kernel
 from graphnn.runtime.scalar_formulas import COMBINE, IDENTITY
 
+if TYPE_CHECKING:
+    from graphnn.runtime.source_assembly import Written
+
 BUILDER = "graphnn.runtime.fused_body:build"
 ACCUMULATOR_BYTES = 512
 """LANES elements of the widest dtype: what a row kernel keeps for each reduction."""
 
 
-def build(source: str) -> Callable[..., int]:
-    """The function that generated source defines."""
+def build(source: str) -> Written:
+    """The kernel that generated source says."""
     from graphnn.runtime.fused_words import vocabulary
+    from graphnn.runtime.source_assembly import Written
 
-    names = vocabulary()
-    exec(compile(source, "<fused body>", "exec"), names)
-    kernel = names["kernel"]
-    kernel.__graphnn_source__ = source
-    return kernel
+    return Written(source, vocabulary())
 
 
 @dataclass(frozen=True, eq=False)

@@ -99,23 +99,27 @@ def _fold(word: str, dtype: str) -> Any:
     return fold
 
 
-def _integer_division(dtype: str) -> tuple[Any, Any]:
-    """Python's quotient and remainder; 0 for the divisor 0, and no trap for the smallest number by -1."""
-    scalar, narrow = k.SCALAR[dtype], k.CAST[dtype]
+def _integer_division(opname: str) -> Any:
+    """Python's quotient ("sdiv") or remainder ("srem") of two integers of one type; 0 for the divisor 0, and no trap for
+    the smallest number by -1."""
 
-    @k.inline
-    def floordiv(x, y):
-        safe = k.select((y == scalar(0)) | (y == scalar(-1)), scalar(1), y)
-        q = narrow(x // safe)
-        return k.select(y == scalar(0), scalar(0), k.select(y == scalar(-1), k.ineg(x), q))
+    @intrinsic
+    def divide(context, x, y):
+        def generate(context, b, signature, values):
+            x, y = values
+            zero, one, minus = x.type(0), x.type(1), x.type(-1)
+            is_zero, is_minus = b.icmp_signed("==", y, zero), b.icmp_signed("==", y, minus)
+            safe = b.select(b.or_(is_zero, is_minus), one, y)
+            quotient, rest = b.sdiv(x, safe), b.srem(x, safe)
+            wrong = b.and_(b.icmp_signed("!=", rest, zero), b.icmp_signed("<", b.xor(rest, safe), zero))
+            if opname == "srem":
+                return b.select(b.or_(is_zero, is_minus), zero, b.select(wrong, b.add(rest, safe), rest))
+            down = b.select(wrong, b.sub(quotient, one), quotient)
+            return b.select(is_zero, zero, b.select(is_minus, b.neg(x), down))
 
-    @k.inline
-    def mod(x, y):
-        safe = k.select((y == scalar(0)) | (y == scalar(-1)), scalar(1), y)
-        r = narrow(x % safe)
-        return k.select((y == scalar(0)) | (y == scalar(-1)), scalar(0), r)
+        return x(x, x), generate
 
-    return floordiv, mod
+    return divide
 
 
 _INTRINSICS = """
@@ -142,8 +146,8 @@ def _words() -> dict[str, Any]:
     names |= {"u8": np.uint8, "bool": bool, "inf": float("inf"), "LANES": LANES}
     for word in ("Sum", "Prod", "Max", "Min"):
         names |= {f"fold_{word}_{dtype}": _fold(word, dtype) for dtype in ("f32", "f64", "i32", "i64")}
-    for dtype in ("i32", "i64"):
-        names[f"floordiv_{dtype}"], names[f"mod_{dtype}"] = _integer_division(dtype)
+    floordiv, mod = _integer_division("sdiv"), _integer_division("srem")
+    names |= {"floordiv_i32": floordiv, "floordiv_i64": floordiv, "mod_i32": mod, "mod_i64": mod}
     for word, function in vector_math.FUNCTIONS.items():
         names |= {f"{word}_f32": function, f"{word}_f64": function}
     return names
