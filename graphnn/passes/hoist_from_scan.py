@@ -3,6 +3,7 @@
 - What depends on the loop's constants alone is computed once, before it.
 - Matrix products of slices of the sequences (`x[t] @ w`), and what leads to them and follows from them without the carries,
   run over all steps at once: one product of T*N rows instead of T of N. So do range checks, and results that need no carry.
+- A product of what the recurrence gives with a constant that is only a result (`dx[t] = dz[t] @ w^T`) is one product after it.
 - Sums over the steps, as the gradients of weights are (`dw += h[t]^T @ dz[t]`), leave the loop when what is summed is a product
   or a sum: the loop returns its parts, and one product of inner size T*N follows.
 
@@ -54,6 +55,7 @@ class _Loop:
         self.fixed = {value: outside[value] for value in op.body.inputs[self.end:]}
         self.stacked = {value: outside[value] for value in op.body.inputs[op.carries:self.end]}
         self.heavy: set[Value] = set()
+        self.after: dict[Value, Node] = {}
         for made in self.body.nodes:
             self._visit(made)
 
@@ -76,13 +78,16 @@ class _Loop:
         op, body = self.op, self.body
         sums = {i: parts for i in range(op.carries) if (parts := self._sum(i)) is not None}
         carries = [i for i in range(op.carries) if i not in sums]
-        steps = [value for value in body.outputs[op.carries:] if value not in self.stacked]
+        results = [value for value in body.outputs[op.carries:] if value not in self.stacked]
+        self.after = {value: value.node for value in results if self._is_last_product(value)}
+        steps = [self.after[value].inputs[0] if value in self.after else value for value in results]
+        steps = [value for value in steps if value not in self.stacked]
         for parts in sums.values():
             steps += [value for part in parts for value in part.reads if value not in self.stacked and value not in self.fixed]
         steps = list(dict.fromkeys(steps))
         wanted = [*[body.outputs[i] for i in carries], *steps]
         sequences, constants, nodes = self._reads(wanted)
-        plain = (not sums and all(value in body.inputs for value in (*sequences, *constants))
+        plain = (not sums and not self.after and all(value in body.inputs for value in (*sequences, *constants))
                  and not any(value in self.stacked and value not in body.inputs for value in body.outputs[op.carries:]))
         if plain:
             return None
@@ -109,9 +114,20 @@ class _Loop:
             last[i] = total
         return (*[last[i] for i in range(op.carries)], *[self._all_steps(value) for value in body.outputs[op.carries:]])
 
+    def _is_last_product(self, value: Value) -> bool:
+        """Whether a result is a product with a constant that nothing in the body reads."""
+        if not isinstance(value.node.op, linalg.MatMul) or self.body.outputs.count(value) > 1 or value in self.body.uses:
+            return False
+        a, b = value.node.inputs
+        return b in self.fixed and b.rank == 2 and a not in self.fixed
+
     def _all_steps(self, value: Value) -> Value:
         if value in self.stacked:
             return self.stacked[value]
+        if value in self.after:
+            node = self.after[value]
+            a, b = node.inputs
+            return make_node(node.op, (self._all_steps(a), self.fixed[b]), node.loc).output
         return shaping.expand(self.fixed[value], (self.op.length, *value.shape))
 
     def _reads(self, wanted: Sequence[Value]) -> tuple[list[Value], list[Value], list[Node]]:
