@@ -83,12 +83,12 @@ def one_op_graph(sample: Sample, *, symbolic: bool = False) -> Graph:
     return Graph.of("sample", inputs, node.outputs)
 
 
-def run(outputs: Value | Sequence[Value], **arrays: Any) -> Any:
-    """The outputs as NumPy means them, for inputs by name; those that nothing depends on may be given too."""
+def run(outputs: Value | Sequence[Value], *also: Value, **arrays: Any) -> Any:
+    """The outputs as NumPy means them, for inputs by name; `also` are inputs that only give sizes."""
     from graphnn.ir.graph import collect, role_of
 
     roots = [outputs] if isinstance(outputs, Value) else list(outputs)
-    inputs = [node.output for node in collect(roots) if role_of(node) is not None]
+    inputs = list(dict.fromkeys([node.output for node in collect(roots) if role_of(node) is not None] + list(also)))
     result = interpret(Graph.of("run", inputs, roots), {x.name: np.asarray(arrays[x.name]) for x in inputs}).outputs
     return result[0] if isinstance(outputs, Value) else result
 
@@ -99,8 +99,9 @@ def assert_same_bits(actual: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_array_equal(actual, expected)
 
 
-def assert_close(actual: np.ndarray, expected: np.ndarray, *, length: int = 1) -> None:
-    """Equal within rounding: exact for integers and bool; floats to 1e-5 or 1e-12, looser for sums of `length` terms."""
+def assert_close(actual: np.ndarray, expected: np.ndarray, *, length: int = 1, scale: float = 0.0) -> None:
+    """Equal within rounding: exact for integers and bool; floats to 1e-5 or 1e-12, looser for sums of `length` terms of
+    size `scale`."""
     assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
     if not TensorType.of(actual).dtype.is_float:
         np.testing.assert_array_equal(actual, expected)
@@ -109,5 +110,6 @@ def assert_close(actual: np.ndarray, expected: np.ndarray, *, length: int = 1) -
     relative = unit * max(1.0, length ** 0.5 / 4)
     finite = np.abs(expected[np.isfinite(expected)])
     # Terms that cancel leave an error that goes with their size, not with the result's.
-    absolute = relative * (float(finite.max()) if length > 1 and finite.size else 1e-3)
+    largest = max(scale, float(finite.max()) if finite.size else 0.0)
+    absolute = relative * (largest if length > 1 else 1e-3)
     np.testing.assert_allclose(actual, expected, rtol=relative, atol=absolute)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from graphnn.autodiff import check_gradients
+from graphnn.files import load_file, save_file
+from graphnn.ir.attrs import bodies_of
 from graphnn.ir.dims import names_of
 from graphnn.ir.graph import Graph
 from graphnn.ir.interpret import interpret
@@ -112,3 +116,30 @@ def test_text_round_trip(sample: Sample) -> None:
     assert print_graph(again, locations=False) == text
     assert [op_key(node.op) for node in again.nodes] == [op_key(node.op) for node in graph.nodes]
     assert [y.type for y in again.outputs] == [y.type for y in graph.outputs]
+
+
+@pytest.mark.parametrize("op", all_ops(), ids=lambda op: op.name)
+def test_file_round_trip(op: type[Op], tmp_path: Path) -> None:
+    graphs = {f"sample{i}": one_op_graph(sample, symbolic=True) for i, sample in enumerate(op.samples())}
+    save_file(tmp_path / "samples.gnn", graphs=graphs)
+    again = load_file(tmp_path / "samples.gnn").graphs
+    assert set(again) == set(graphs)
+    for name, graph in graphs.items():
+        assert print_graph(again[name], locations=False) == print_graph(graph, locations=False)
+        if not any(bodies_of(node.op) for node in graph.nodes):              # bodies are equal by identity only
+            assert [node.op for node in again[name].nodes] == [node.op for node in graph.nodes]
+
+
+@pytest.mark.parametrize("sample", samples(of=lambda s: s.op.view_of is not None))
+def test_a_view_has_the_very_bytes_of_its_operand(sample: Sample) -> None:
+    assert sample.op.view_of is not None
+    (y,) = meaning(sample)
+    assert y.tobytes() == sample.inputs[sample.op.view_of].tobytes()
+
+
+@pytest.mark.parametrize("sample", samples())
+def test_what_may_share_memory_has_the_same_size(sample: Sample) -> None:
+    types = tuple(TensorType.of(x) for x in sample.inputs)
+    outputs = bound_op(sample).infer(*types)
+    for output, operand in bound_op(sample).in_place(*types):
+        assert outputs[output].nbytes == types[operand].nbytes

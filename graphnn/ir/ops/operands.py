@@ -130,6 +130,8 @@ def as_axes(axis: Axis, rank: int) -> tuple[int, ...]:
         return tuple(range(rank))
     if isinstance(axis, (int, np.integer)):
         return (as_axis(int(axis), rank),)
+    if not isinstance(axis, (tuple, list, range)):
+        raise ShapeError(f"{axis!r} is not an axis; use an integer, several, or None for all")
     axes = tuple(sorted(as_axis(a, rank) for a in axis))
     if len(set(axes)) != len(axes):
         raise ShapeError(f"an axis stands twice in {tuple(axis)}")
