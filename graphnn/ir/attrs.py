@@ -302,8 +302,10 @@ def to_tree(value: Any, writer: TreeWriter) -> Any:
     from graphnn.ir.op import Op
 
     match value:
-        case None | bool() | str():
+        case None | bool():
             return value
+        case str():
+            return _plain(value)
         case float() | np.floating():
             return math.nan if math.isnan(value) else float(value)
         case DType():
@@ -329,8 +331,10 @@ def to_tree(value: Any, writer: TreeWriter) -> Any:
 
 def from_tree(tree: Any, reader: TreeReader, depth: int = 0) -> Any:
     """The inverse of `to_tree`. Raises VerifyError for anything else."""
-    if tree is None or isinstance(tree, (bool, int, float, str)):
+    if tree is None or isinstance(tree, (bool, int, float)):
         return tree
+    if isinstance(tree, str):
+        return _plain(tree)
     if depth > MAX_NESTING:
         raise VerifyError(f"attributes are nested more than {MAX_NESTING} deep")
     if isinstance(tree, list):
@@ -355,6 +359,13 @@ def from_tree(tree: Any, reader: TreeReader, depth: int = 0) -> Any:
         case "op", [number, attributes]:
             return build_op(reader.op_name(number), read_attributes(attributes, reader, depth + 1))
     raise VerifyError(f"{describe_value(tree)} stands for no attribute")
+
+
+def _plain(text: str) -> str:
+    """`text`, which may come to stand in an error message on a terminal. Raises VerifyError for control characters."""
+    if not text.isprintable():
+        raise VerifyError(f"the attribute {describe_value(text)} has characters that cannot be printed")
+    return text
 
 
 def attributes_tree(op: Op, writer: TreeWriter) -> dict[str, Any] | None:

@@ -20,7 +20,8 @@ MAX_SIZE = 1 << 40          # one axis, and
 MAX_ELEMENTS = 1 << 44      # one tensor: far above any memory, far below an overflow of int64 byte counts
 MAX_DEPTH = 80              # nesting of one size expression read from text
 MAX_TEXT = 2000             # characters of one size expression read from text
-MAX_CALLS = 32              # nesting of floordiv, min and max in one size, and
+MAX_CALLS = 32              # nesting of floordiv, min and max in one size
+MAX_FACTOR = 1 << 53        # a number within a size, and
 MAX_ATOMS = 400             # names and calls in one size: a few slices and concats in a hostile file would double it each
 NAME = re.compile(r"[A-Za-z_]\w*\Z")
 
@@ -258,10 +259,14 @@ def dim_max(left: Size, right: Size) -> Size:
 
 
 def _call(function: str, left: Size, right: Size) -> Size:
+    if any(isinstance(part, int) and abs(part) > MAX_FACTOR for part in (left, right)):
+        raise ShapeError("a size has a number above 2**53 in it")
     return _bounded(Dim((((Call(function, left, right),), 1),)))
 
 
 def _bounded(size: Dim) -> Dim:
+    if any(abs(coefficient) > MAX_FACTOR for _, coefficient in size.terms):
+        raise ShapeError("a size has a number above 2**53 in it")
     atoms, depth = size.extent
     if atoms > MAX_ATOMS or depth > MAX_CALLS:
         raise ShapeError(f"a size has {atoms} names and calls, nested {depth} deep; at most {MAX_ATOMS} and {MAX_CALLS} can be")

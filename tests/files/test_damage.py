@@ -16,10 +16,15 @@ import numpy as np
 import pytest
 
 import graphnn.files.model_file
-from graphnn.errors import FileFormatError
-from graphnn.files import load_file, read_header, save_file, verify_file
+from graphnn.errors import FileFormatError, GraphnnError
+from graphnn.files import ModelFile, load_file, read_header, save_file, verify_file
 from graphnn.files.header import scan
+from graphnn.ir.graph import Graph
+from graphnn.ir.interpret import interpret
+from graphnn.ir.op import Op, make_node
+from graphnn.ir.ops.inputs import placeholder
 from graphnn.ir.text import parse_graph, print_graph
+from graphnn.ir.types import TensorType
 from graphnn.ir.verify import verify
 from tests.files.corpus import Slot, assemble, data_of, header_of, mutate, rich, save, tiny
 
@@ -348,6 +353,47 @@ def test_mutated_headers_are_refused_or_are_whole_models(tmp_path: Path, slot: S
                 assert print_graph(parse_graph(print_graph(graph))) == print_graph(graph)
     assert outcomes["refused"] > 0.8 * count
     assert outcomes["accepted"] > 0.005 * count
+
+
+def test_mutated_graphs_of_every_op_are_refused_or_run(tmp_path: Path, slot: Slot) -> None:
+    """What the verifier lets through, the reference interpreter runs: no rule of an op accepts what its meaning cannot do."""
+    files: dict[str, list[bytes]] = {}
+    for name, cls in sorted(Op.registry.items()):
+        for sample in list(cls.samples())[:12]:
+            types = [TensorType.of(array) for array in sample.inputs]
+            if sample.symbolic:
+                types = [TensorType.parse(f"{t.dtype}[{s}]") for t, s in zip(types, sample.symbolic, strict=True)]
+            inputs = tuple(placeholder(f"x{i}", type) for i, type in enumerate(types))
+            graph = Graph.of("g", inputs, make_node(sample.op, inputs).outputs)
+            files.setdefault(name, []).append(save(tmp_path / "a.gnn", ModelFile({"g": graph}, {})))
+    rng, numbers, outcomes = random.Random(7), np.random.default_rng(7), Counter()
+    for _ in range(4000):
+        raw = rng.choice(files[rng.choice(list(files))])
+        tree = header_of(raw)
+        try:
+            mutate(tree, rng)
+            damaged = assemble(tree, data_of(raw))
+        except (ValueError, OverflowError, RecursionError):
+            continue
+        try:
+            graphs = slot.load(damaged).graphs.values()
+        except FileFormatError as error:
+            assert "not a valid model" not in str(error)  # noqa: PT017
+            outcomes["refused"] += 1
+            continue
+        for graph in graphs:
+            try:
+                sizes = {name: rng.randrange(6) for name in graph.size_names}
+                values = [*graph.inputs, *(value for node in graph.nodes for value in node.outputs)]
+                if any(value.type.bind(sizes).elements > 5000 for value in values):  # pyright: ignore[reportOperatorIssue]
+                    continue
+                types = [value.type.bind(sizes) for value in graph.inputs]
+                interpret(graph, [np.asarray(numbers.normal(size=t.shape) * 2).astype(t.dtype.numpy) for t in types])  # pyright: ignore
+                outcomes["ran"] += 1
+            except GraphnnError:                          # an id out of range, a size that cannot be
+                outcomes["said why"] += 1
+    assert outcomes["refused"] > 2500
+    assert outcomes["ran"] > 100
 
 
 def test_an_error_that_nobody_foresaw_is_still_a_file_format_error(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
