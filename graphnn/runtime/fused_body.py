@@ -42,7 +42,7 @@ def build(source: str) -> Written:
 
 @dataclass(frozen=True, eq=False)
 class Generated:
-    """A kernel and what stands in its argument slots. `caches` and `arrays` count pieces of the thread's scratch."""
+    """A kernel and what stands in its argument slots. `caches`, `held` and `arrays` count pieces of the thread's scratch."""
 
     kernel: Kernel
     slots: tuple[Slot, ...]
@@ -50,11 +50,12 @@ class Generated:
     layout: Layout
     caches: int = 0
     arrays: int = 0
+    held: int = 0
 
 
 def _generated(w: Writer, form: str, signature: str = "row") -> Generated:
     kernel = Kernel.of(BUILDER, signature=signature, source=w.source())
-    return Generated(kernel, tuple(w.slots), form, w.layout, len(w.caches), len(w.arrays))
+    return Generated(kernel, tuple(w.slots), form, w.layout, len(w.caches), len(w.arrays), len(w.row_held))
 
 
 # ---------------------------------------------------------------------------------------------- elementwise
@@ -90,7 +91,7 @@ def write_map(layout: Layout, *, stream: bool = False) -> Generated:
 def _over(w: Writer, loops: list[int], start: str, count: str) -> Scope:
     """A scope for each index of the flattened `loops` from `start` on, at most `count` of them."""
     if not loops:
-        return w.root.child("", {Scope.ROW})
+        return w.root.child("for t in range(1):", {Scope.ROW})
     total = w.product([w.size(i) for i in loops])
     w.root.add(f"first = {start}")
     row = w.root.child(f"for t in range(imin({count}, {total} - first)):", {Scope.ROW, *loops})
@@ -135,10 +136,14 @@ def write_rows(layout: Layout, *, chunked: bool = False) -> Generated:
     if chunked:
         _chunk(w, first)
     per = w.param("per")
-    row = _over(w, kept, f"tile * {per}", per)
     outputs = [(v, f"out{i}") for i, v in enumerate(layout.body.outputs)]
     sweeps = _sweeps(layout)
+    row = w.root
     for i, sweep in enumerate(sweeps):
+        # Each sweep runs over all rows of the tile before the next one: neighbouring rows overlap in the core, where
+        # sweep after sweep of one row would wait for each other.
+        w.root.settle()
+        row = _over(w, kept, f"tile * {per}", per)
         accumulators = [(v, w.array(v.dtype.value, ACCUMULATOR_BYTES)) for v in sweep.folds]
         for value, array in accumulators:
             fill = row.child("for l in range(LANES):", set())
@@ -162,7 +167,9 @@ def write_rows(layout: Layout, *, chunked: bool = False) -> Generated:
         row.settle()
         w.now_cached(needed_later)
         for value, array in accumulators:
-            row.define(value, f"fold_{type(value.node.op).__name__}_{value.dtype}({array})")
+            name = row.define(value, f"fold_{type(value.node.op).__name__}_{value.dtype}({array})")
+            if i + 1 < len(sweeps):
+                row.add(f"{w.hold_row(value)}[t] = {name}")
     for value, place in outputs:
         if not layout.is_full(value):
             w.store(row, place, value, tuple(kept), chunk=chunked)

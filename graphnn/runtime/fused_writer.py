@@ -44,6 +44,11 @@ class Scope:
         self.known: dict[Value, str] = {}
         self.bases: dict[tuple[str, tuple[int, ...]], str] = {}
 
+    @property
+    def is_row(self) -> bool:
+        """Whether this is the loop over rows, index `t`, that is, where a row's reductions are known."""
+        return Scope.ROW in self.bound and (self.parent is None or Scope.ROW not in self.parent.bound)
+
     def add(self, *lines: str) -> None:
         self.lines.extend(lines)
 
@@ -82,6 +87,8 @@ class Scope:
         while scope is not None:
             if value in scope.known:
                 return scope.known[value]
+            if scope.is_row and value in self.writer.row_held:
+                return scope.define(value, f"{self.writer.row_held[value]}[t]")
             scope = scope.parent
         return None
 
@@ -197,6 +204,7 @@ class Writer:
         self.cached: set[Value] = set()                 # those that are already written
         self.arrays: list[str] = []
         self.held: dict[Value, str] = {}                # values of each column in an array of scratch
+        self.row_held: dict[Value, str] = {}            # reductions of each row of the tile in an array of scratch
         self._names: dict[str, int] = {}
         self._places: dict[str, str] = {}
         self._params: dict[str, str] = {}
@@ -271,13 +279,22 @@ class Writer:
         return name
 
     def cache(self, value: Value) -> str:
-        """The place of a value kept for later sweeps; all such lie behind the arrays."""
+        """The place of a row's values kept for later sweeps; all such lie behind the arrays."""
         value = self.real(value)
         if value not in self.caches:
-            name = self.caches[value] = f"c_{len(self.caches)}"
-            first, each = self.param("cache_at"), self.param("cache_bytes")
-            self._head.append(f"{name} = scratch + {first} + {len(self.caches) - 1} * {each}")
+            name = f"c_{len(self.caches)}"
+            first, each, all_rows = self.param("cache_at"), self.param("cache_bytes"), self.param("cache_total")
+            self._head.append(f"{name} = scratch + {first} + {len(self.caches)} * {all_rows}")
+            self.caches[value] = f"({name} + t * {each})"
         return self.caches[value]
+
+    def hold_row(self, value: Value) -> str:
+        """An array with an element for each row of the tile, where a reduction is kept for later sweeps."""
+        name = f"h_{len(self.row_held)}"
+        first, each = self.param("held_at"), self.param("held_bytes")
+        self._head.append(f"{name} = p_{value.dtype}(scratch + {first} + {len(self.row_held)} * {each})")
+        self.row_held[value] = name
+        return name
 
     def now_cached(self, values: list[Value]) -> None:
         self.cached.update(self.real(v) for v in values)

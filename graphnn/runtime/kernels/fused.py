@@ -35,8 +35,10 @@ from graphnn.runtime.row import Address, Arg, Kernel, Row
 LANES = 64
 TILE_BYTES = 32 << 10
 """What a tile of elementwise work writes: it fits the first-level cache, and handing it out costs little."""
-ROW_ELEMENTS = 1 << 14
-"""Reduced elements a tile folds at least, where rows are short."""
+ROW_ELEMENTS, MOST_ROWS = 1 << 14, 512
+"""Elements that the rows of a tile have together, where rows are short."""
+SWEPT_ELEMENTS = 1 << 11
+"""The same where rows are swept several times: few, so that reading one goes on while another is computed."""
 WIDEST_BLOCK = 1024
 """Columns of a tile; their partial results stay in the first-level cache."""
 CHUNK_ELEMENTS = 1 << 14
@@ -224,7 +226,9 @@ def _tiles(plan: Layout, sizes: Sequence[int]) -> int:
 
 
 def _rows_a_tile(plan: Layout, sizes: Sequence[int]) -> int:
-    return max(1, ROW_ELEMENTS // max(1, prod(sizes[i] for i in plan.reduced)))
+    several = plan.levels > 1 or any(plan.is_full(value) for value in plan.body.outputs)
+    elements = SWEPT_ELEMENTS if several else ROW_ELEMENTS
+    return min(MOST_ROWS, max(1, elements // max(1, prod(sizes[i] for i in plan.reduced))))
 
 
 def _block(columns: int) -> int:
@@ -237,10 +241,12 @@ def _reduction_row(made: Generated, job: _Job, **chunk: int) -> Row:
     sizes = job.loops(plan)
     chunks = chunk.get("chunks", 1)
     if made.form == "rows":
-        each = round_up(prod(sizes[i] for i in plan.reduced) * 8, 64)
-        first = made.arrays * ACCUMULATOR_BYTES
-        args = job.args(made, per=_rows_a_tile(plan, sizes), cache_at=first, cache_bytes=each, **chunk)
-        return Row(made.kernel, args, _tiles(plan, sizes) * chunks, first + made.caches * each)
+        per = _rows_a_tile(plan, sizes)
+        held_at, held = made.arrays * ACCUMULATOR_BYTES, round_up(per * 8, 64)
+        cache_at, each = held_at + made.held * held, round_up(prod(sizes[i] for i in plan.reduced) * 8, 64)
+        args = job.args(made, per=per, held_at=held_at, held_bytes=held, cache_at=cache_at, cache_bytes=each,
+                        cache_total=per * each, **chunk)  # fmt: skip
+        return Row(made.kernel, args, _tiles(plan, sizes) * chunks, cache_at + made.caches * per * each)
     columns = sizes[-1]
     # Arrays in scratch begin at multiples of 64 bytes: 8 columns.
     block = round_up(_block(columns), 8)
