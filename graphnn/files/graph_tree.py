@@ -15,7 +15,7 @@ import numpy as np
 
 from graphnn.errors import FileFormatError, GraphnnError, VerifyError
 from graphnn.files.header import by_bytes, pack_header
-from graphnn.ir import attrs
+from graphnn.ir import attribute_trees, attrs
 from graphnn.ir.attrs import Array
 from graphnn.ir.graph import IDENTIFIER, ROLES, Graph, Node, Value
 from graphnn.ir.loc import Loc
@@ -93,7 +93,7 @@ class GraphWriter:
         unfolded = depth = 0
         for node in graph.nodes:
             op = self.op_id(node.op.name)
-            attributes = attrs.attributes_tree(node.op, self)
+            attributes = attribute_trees.attributes_tree(node.op, self)
             nodes.append([op, attributes, [numbers[value] for value in node.inputs], self.place_id(node.loc)])
             for value in node.outputs:
                 numbers[value] = len(numbers)
@@ -121,7 +121,7 @@ class GraphWriter:
         op = value.node.op
         assert isinstance(op, Input), "the graph was verified"
         attrs.check_extent(op.type)
-        return [check_name(op.label, "an input"), op.role, op.type.dtype.value, attrs.shape_tree(op.type),
+        return [check_name(op.label, "an input"), op.role, op.type.dtype.value, attribute_trees.shape_tree(op.type),
                 self.place_id(value.node.loc)]
 
     def op_id(self, name: str) -> int:
@@ -246,7 +246,7 @@ class GraphReader:
         name, role, dtype, shape, place = _row(row, 5, "an input")
         if not isinstance(role, str) or role not in ROLES:
             raise FileFormatError(f"{attrs.describe_value(role)} is no role of an input; there are {', '.join(ROLES)}")
-        op = Input(check_name(name, "an input"), role, attrs.type_of_tree(dtype, shape))
+        op = Input(check_name(name, "an input"), role, attribute_trees.type_of_tree(dtype, shape))
         return make_node(op, (), self.places[_number(place, len(self.places), "a place")]).output
 
     def graph(self, row: list[Any], inputs: list[Value], where: str) -> Graph:
@@ -285,7 +285,7 @@ class GraphReader:
         loc = self.places[_number(place, len(self.places), "a place")]
         op = self.plain[op_number] if attributes is None else None
         if op is None:
-            op = attrs.build_op(self.ops[op_number], attrs.read_attributes(attributes, self))
+            op = attrs.build_op(self.ops[op_number], attribute_trees.read_attributes(attributes, self))
             if attributes is None:
                 self.plain[op_number] = op
         node = make_node(op, self.values(operands, values, "the operands"), loc)
@@ -304,5 +304,5 @@ class GraphReader:
             dtype, shape, raw = _row(tree, 3, "an array")
             if not isinstance(raw, bytes):
                 raise FileFormatError("an array in the header is not dtype, shape and bytes")
-            return attrs.array_of_bytes(attrs.type_of_tree(dtype, shape), raw)
+            return attrs.array_of_bytes(attribute_trees.type_of_tree(dtype, shape), raw)
         return self.constants[_number(tree, len(self.constants), "a constant")]

@@ -22,7 +22,8 @@ from graphnn.files import container
 from graphnn.files.atomic import PathLike, write_atomically
 from graphnn.files.graph_tree import GraphReader, GraphWriter, check_name, little_endian
 from graphnn.files.header import by_bytes, pack_header, plain_tree, unpack_header
-from graphnn.ir.attrs import Array, array_of_bytes, describe_value, type_of_tree
+from graphnn.ir.attribute_trees import type_of_tree
+from graphnn.ir.attrs import Array, array_of_bytes, describe_value
 from graphnn.ir.graph import Graph
 from graphnn.ir.types import DType, TensorType
 
