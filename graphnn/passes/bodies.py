@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import wraps
 
 from graphnn.ir.graph import Graph, Node, Value
-from graphnn.ir.op import Op
+from graphnn.ir.op import Op, make_node
 from graphnn.ir.ops.fused import Epilogue, Fused
 from graphnn.ir.rewrite import rewrite
 
@@ -23,18 +23,16 @@ def also_in_bodies(transform: Callable[[Graph], Graph]) -> Callable[[Graph], Gra
 
     @wraps(transform)
     def both(graph: Graph) -> Graph:
-        def rule(node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
-            if isinstance(node.op, (Fused, Epilogue)):
-                return None
-            old = bodies(node.op)
+        changed: dict[Node, Op] = {}
+        for node in graph.nodes:
+            old = {} if isinstance(node.op, (Fused, Epilogue)) else bodies(node.op)
             new = {name: both(body) for name, body in old.items()}
-            if all(new[name] is old[name] for name in old):
-                return None
-            made = replace(node.op, **new)(*inputs)  # type: ignore[type-var]
-            return made if isinstance(made, tuple) else (made,)
+            if any(new[name] is not old[name] for name in old):
+                changed[node] = replace(node.op, **new)  # type: ignore[type-var]
 
-        if any(bodies(node.op) for node in graph.nodes):
-            graph = rewrite(graph, rule)
-        return transform(graph)
+        def rule(node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
+            return make_node(changed[node], inputs, node.loc).outputs if node in changed else None
+
+        return transform(rewrite(graph, rule) if changed else graph)
 
     return both

@@ -32,7 +32,8 @@ def common_subexpressions(graph: Graph) -> Graph:
             first[key] = kept.outputs
         return first[key]
 
-    return rewrite(graph, rule)
+    after = rewrite(graph, rule)
+    return graph if after.nodes == graph.nodes else after
 
 
 def _identity(value: Value) -> tuple[int, int]:
