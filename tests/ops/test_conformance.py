@@ -14,17 +14,20 @@ from graphnn.ir.dims import names_of
 from graphnn.ir.graph import Graph
 from graphnn.ir.interpret import interpret
 from graphnn.ir.op import Op, Sample
+from graphnn.ir.ops.inputs import placeholder
 from graphnn.ir.rewrite import bind_graph
 from graphnn.ir.text import print_graph
 from graphnn.ir.text_parser import parse_graph
 from graphnn.ir.types import TensorType
 from graphnn.ir.verify import verify
+from graphnn.ir.vjp import vjp
 from graphnn.passes.common_subexpressions import op_key
 from tests.helpers import (
     all_ops,
     assert_close,
     assert_same_bits,
     bound_op,
+    has_float64,
     meaning,
     one_op_graph,
     samples,
@@ -77,24 +80,36 @@ def test_a_graph_with_names_runs_binds_and_verifies(sample: Sample) -> None:
             assert_same_bits(actual, expected)
 
 
-@pytest.mark.parametrize("sample", samples(of=lambda s: s.smooth and any(x.dtype == np.float64 for x in s.inputs)))
+@pytest.mark.parametrize("sample", samples(of=lambda s: s.smooth and has_float64(s)))
 def test_gradients_agree_with_finite_differences(sample: Sample) -> None:
     check_gradients(one_op_graph(sample), sample.inputs, order=sample.order)
 
 
-@pytest.mark.parametrize("sample", samples(of=lambda s: any(x.dtype == np.float64 for x in s.inputs)))
-def test_gradients_have_the_types_of_their_inputs_also_with_names(sample: Sample) -> None:
-    from graphnn.ir.ops.inputs import placeholder
-    from graphnn.ir.vjp import vjp
-
-    graph = one_op_graph(sample, symbolic=True)
-    d_outputs = [placeholder(f"d{i}", y.type) if y.dtype.is_float else None for i, y in enumerate(graph.outputs)]
-    for order in range(sample.order):
-        found = vjp(graph.outputs, d_outputs, graph.inputs)             # vjp itself asserts the types
-        made = [d for d in found if d is not None]
-        if order == 1 and made:
+@pytest.mark.parametrize("sample", samples(of=has_float64))
+def test_gradients_have_the_types_of_their_inputs_in_both_precisions_and_with_names(sample: Sample) -> None:
+    for variant in variants(sample):
+        graph = one_op_graph(variant, symbolic=True)
+        d_outputs = [placeholder(f"d{i}", y.type) if y.dtype.is_float else None for i, y in enumerate(graph.outputs)]
+        made = [d for d in vjp(graph.outputs, d_outputs, graph.inputs) if d is not None]              # vjp asserts the types
+        if sample.order > 1 and made:
             upstream = [d for d in d_outputs if d is not None]
             vjp(made, [placeholder(f"e{i}", d.type) for i, d in enumerate(made)], [*graph.inputs, *upstream])
+
+
+@pytest.mark.parametrize("sample", samples(of=lambda s: has_float64(s) and bool(s.symbolic)))
+def test_gradients_with_names_for_sizes_are_those_with_numbers(sample: Sample) -> None:
+    rng = np.random.default_rng(0)
+    cotangents = [rng.normal(size=y.shape).astype(y.dtype) for y in meaning(sample) if y.dtype.kind == "f"]
+    results = []
+    for symbolic in (False, True):
+        graph = one_op_graph(sample, symbolic=symbolic)
+        d_outputs = [placeholder(f"d{i}", y.type) if y.dtype.is_float else None for i, y in enumerate(graph.outputs)]
+        found = [d for d in vjp(graph.outputs, d_outputs, graph.inputs) if d is not None]
+        backward = Graph.of("backward", [*graph.inputs, *(d for d in d_outputs if d is not None)], found)
+        verify(backward)
+        results.append(interpret(backward, [*sample.inputs, *cotangents]).outputs)
+    for actual, expected in zip(*results, strict=True):
+        assert_same_bits(actual, expected)
 
 
 @pytest.mark.parametrize("sample", samples(of=lambda s: type(s.op).decompose is not Op.decompose))

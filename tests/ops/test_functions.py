@@ -53,6 +53,8 @@ def test_numbers_take_the_dtype_of_the_tensor() -> None:
     (lambda f, i, b: f + i, "add: dtypes differ: f32 and i64"),
     (lambda f, i, b: f + np.zeros(3), "add: dtypes differ: f32 and f64"),
     (lambda f, i, b: ir.cast(i, "i32") + 2**40, "is too large for i32"),
+    (lambda f, i, b: f + 1e39, "is too large for f32"),
+    (lambda f, i, b: f + 10**400, "is too large for f32"),
     (lambda f, i, b: b + b, "add: takes numbers, not bool"),
     (lambda f, i, b: i / 2, "div: takes f32 or f64, not i64"),
     (lambda f, i, b: ir.exp(i), "exp: takes f32 or f64, not i64"),

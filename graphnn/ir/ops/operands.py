@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
@@ -60,9 +61,13 @@ def number(item: Number | np.generic | np.ndarray, dtype: DType | None) -> Value
     if not fits:
         raise DTypeError(f"the number {item!r} does not go with {dtype}", hint="use cast(x, dtype) on the tensor")
     try:
-        return inputs.Constant(Array(np.array(item, dtype.numpy))).one()
+        with np.errstate(over="ignore"):
+            array = np.array(item, dtype.numpy)
     except OverflowError:
-        raise DTypeError(f"the number {item!r} is too large for {dtype}") from None
+        array = None
+    if array is None or (np.isinf(array) and not math.isinf(item)):
+        raise DTypeError(f"the number {item!r} is too large for {dtype}")
+    return inputs.Constant(Array(array)).one()
 
 
 def scalar_constant(value: Value) -> Number | None:
