@@ -2,7 +2,7 @@
 
     C[i, j] (+)= sum over r0, r1, r2 of A[i*ai + r0*a0 + r1*a1 + r2*a2] * B[r0*b0 + r1*b1 + r2*b2 + column(j)]
 
-All strides are run-time numbers, in elements, so this one tile is matmul with any transposes, convolution, its input
+All strides are run-time numbers, so this one tile is matmul with any transposes, convolution, its input
 gradient and its weight gradient. A is read one element at a time and broadcast; B and C are read as vectors along j.
 What is fixed when it is compiled is a `TileSet`: the dtype, the lanes of a vector, and the heights and widths for which a
 tile is emitted. Each (height, width) is a private function of the module; `tile_call` picks one by a switch.
@@ -17,12 +17,13 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+I32, I64 = ir.IntType(32), ir.IntType(64)
+BYTE_POINTER = ir.IntType(8).as_pointer()
 ELEMENT = {"f32": ir.FloatType(), "f64": ir.DoubleType()}
 BYTES = {"f32": 4, "f64": 8}
 
-# Slots of the loop block that a tile reads: row stride of A, stride between the panels of B, row stride of C, then
-# (trips, stride in A, stride in B) of the three loops from the outside in.
+# Slots of the loop block that a tile reads, strides in bytes: row stride of A, stride between the panels of B, row stride
+# of C, then (trips, stride in A, stride in B) of the three loops from the outside in.
 LOOP_SLOTS = 12
 
 
@@ -47,7 +48,7 @@ class TileSet:
         return tuple(w for w in (1, 2, 4, 8) if height * w + min(height, w) < self.registers)
 
 
-def _splat(b: ir.IRBuilder, scalar: ir.Value, vector: ir.VectorType) -> ir.Value:
+def _splat(b: Any, scalar: Any, vector: ir.VectorType) -> Any:
     undefined = ir.Constant(vector, ir.Undefined)
     one = b.insert_element(undefined, scalar, ir.Constant(I32, 0))
     return b.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, vector.count), [0] * vector.count))
@@ -80,12 +81,12 @@ class _Tile:
         self.module, self.tiles, self.height, self.width = module, tiles, height, width
         self.element = ELEMENT[tiles.dtype]
         self.vector = ir.VectorType(self.element, tiles.lanes)
+        self.vector_bytes = tiles.lanes * BYTES[tiles.dtype]
         self.suffix = f"v{tiles.lanes}{tiles.dtype}"
 
     def function(self) -> ir.Function:
         name = f"tile.{self.suffix}.{self.height}x{self.width}"
-        pointer = self.element.as_pointer()
-        arguments = [pointer, pointer, pointer, I64, I64, I64.as_pointer()]
+        arguments = [BYTE_POINTER, BYTE_POINTER, BYTE_POINTER, I64, I64, I64.as_pointer()]
         function = _declare(self.module, name, ir.VoidType(), arguments)
         if not function.blocks:
             _make_private(function)
@@ -94,7 +95,8 @@ class _Tile:
 
     def emit(self, function: ir.Function) -> None:
         a, bb, c, last, accumulate, block = function.args
-        b = self.b = ir.IRBuilder(function.append_basic_block("entry"))
+        b: Any = ir.IRBuilder(function.append_basic_block("entry"))
+        self.b = b
         slots = [b.load(b.gep(block, [ir.Constant(I64, k)])) for k in range(LOOP_SLOTS)]
         self.row_stride, self.panel_stride, c_stride = slots[:3]
         self.loops = [slots[3:6], slots[6:9], slots[9:12]]
@@ -110,7 +112,7 @@ class _Tile:
         self.finish(c, c_stride, sums, add)
         b.ret_void()
 
-    def nest(self, level: int, a: ir.Value, bb: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+    def nest(self, level: int, a: Any, bb: Any, sums: list[Any]) -> list[Any]:
         """Emit loop `level` and those inside it; the sums after it. Every loop runs at least once."""
         if level == 3:
             return self.multiply_add(a, bb, sums)
@@ -138,20 +140,20 @@ class _Tile:
         b.position_at_end(after)
         return inner
 
-    def multiply_add(self, a: ir.Value, bb: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+    def multiply_add(self, a: Any, bb: Any, sums: list[Any]) -> list[Any]:
         b, lanes = self.b, self.tiles.lanes
         fma = _declare(self.module, f"llvm.fma.{self.suffix}", self.vector, [self.vector] * 3)
         columns = []
         for j in range(self.width):
             place, offset = divmod(j, self.tiles.panel)
             at = b.gep(bb, [b.mul(self.panel_stride, ir.Constant(I64, place))]) if place else bb
-            at = b.gep(at, [ir.Constant(I64, offset * lanes)]) if offset else at
+            at = b.gep(at, [ir.Constant(I64, offset * self.vector_bytes)]) if offset else at
             columns.append((at, self.mask if self.tiles.masked and j == self.width - 1 else None))
         rows = [b.gep(a, [offset]) for offset in self.row_offset]
         new = list(sums)
         # The side with fewer vectors stays in registers while the other streams through one.
         if self.height < self.width:
-            spread = [_splat(b, b.load(row), self.vector) for row in rows]
+            spread = [_splat(b, self.element_at(row), self.vector) for row in rows]
             for j, at in enumerate(columns):
                 column = self.load(*at)
                 for i in range(self.height):
@@ -159,12 +161,15 @@ class _Tile:
             return new
         held = [self.load(*at) for at in columns]
         for i, row in enumerate(rows):
-            spread_row = _splat(b, b.load(row), self.vector)
+            spread_row = _splat(b, self.element_at(row), self.vector)
             for j, column in enumerate(held):
                 new[i * self.width + j] = b.call(fma, [spread_row, column, new[i * self.width + j]])
         return new
 
-    def load(self, at: ir.Value, mask: ir.Value | None = None) -> ir.Value:
+    def element_at(self, at: Any) -> Any:
+        return self.b.load(self.b.bitcast(at, self.element.as_pointer()), align=BYTES[self.tiles.dtype])
+
+    def load(self, at: Any, mask: Any = None) -> Any:
         b = self.b
         at = b.bitcast(at, self.vector.as_pointer())
         align = BYTES[self.tiles.dtype]
@@ -179,7 +184,7 @@ class _Tile:
         zero = ir.Constant(self.vector, [0.0] * self.tiles.lanes)
         return b.call(load, [at, ir.Constant(I32, align), mask, zero])
 
-    def store(self, value: ir.Value, at: ir.Value, mask: ir.Value | None) -> None:
+    def store(self, value: Any, at: Any, mask: Any) -> None:
         b = self.b
         at = b.bitcast(at, self.vector.as_pointer())
         align = BYTES[self.tiles.dtype]
@@ -194,7 +199,7 @@ class _Tile:
         )
         b.call(store, [value, at, ir.Constant(I32, align), mask])
 
-    def finish(self, c: ir.Value, stride: ir.Value, sums: list[ir.Value], add: ir.Value) -> None:
+    def finish(self, c: Any, stride: Any, sums: list[Any], add: Any) -> None:
         """Write the tile, adding what C holds when `add`."""
         b = self.b
         zero = ir.Constant(self.vector, [0.0] * self.tiles.lanes)
@@ -205,7 +210,7 @@ class _Tile:
         for i in range(self.height):
             row = b.gep(c, [b.mul(stride, ir.Constant(I64, i))])
             for j in range(self.width):
-                at = b.gep(row, [ir.Constant(I64, j * self.tiles.lanes)])
+                at = b.gep(row, [ir.Constant(I64, j * self.vector_bytes)])
                 last = j == self.width - 1
                 old = self.load(at, old_mask[last]) if self.tiles.masked else b.select(add, self.load(at), zero)
                 total = b.fadd(old, sums[i * self.width + j])
@@ -221,10 +226,9 @@ def tile_call(tiles: TileSet) -> Any:
 
     @intrinsic
     def tile(typingctx, height, width, a, b, c, last, accumulate, block):
-        def emit(context, builder: ir.IRBuilder, signature, arguments):
+        def emit(context, builder: Any, signature, arguments):
             height, width, a, b, c, last, accumulate, block = arguments
-            pointer = ELEMENT[tiles.dtype].as_pointer()
-            call = [builder.inttoptr(p, pointer) for p in (a, b, c)]
+            call = [builder.inttoptr(p, BYTE_POINTER) for p in (a, b, c)]
             call += [last, accumulate, builder.inttoptr(block, I64.as_pointer())]
             done = builder.append_basic_block("tile.done")
             switch = builder.switch(builder.or_(builder.shl(height, ir.Constant(I64, 8)), width), done)

@@ -18,7 +18,8 @@ def run_tile(dtype: str, height: int, width: int, a, b, c, last: int, accumulate
         "tests.runtime.sample_tiles:one_tile", dtype=dtype, lanes=isa.lanes(dtype), tallest=isa.tile(dtype)[0],
         registers=isa.registers, masked=masked(isa),
     )  # fmt: skip
-    args = (height, width, address(a), address(b), address(c), last, int(accumulate), *loops)
+    strides = [step if i in (3, 6, 9) else step * a.itemsize for i, step in enumerate(loops)]
+    args = (height, width, address(a), address(b), address(c), last, int(accumulate), *strides)
     Rows([Row(kernel, args, thread_scratch=1024)]).run_tiles()
 
 

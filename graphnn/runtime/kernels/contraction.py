@@ -14,27 +14,27 @@ transpose, or an image under a sliding window.
 
 from __future__ import annotations
 
-# Argument slots of `contract`. Strides are in elements; a `TILE_` is a size of the box, a `GRID_` a number of boxes.
+# Argument slots of `contract`. Strides are in bytes; a `TILE_` is a size of the box, a `GRID_` a number of boxes. The slots
+# from LOOPS on are what a register tile reads (LOOP_SLOTS of contraction.py). WINDOW has, for each of h, w and x: origin,
+# step of a segment, of a row, of the blocked loop, and extent without these.
 (
     A, B, C, EPILOGUE, EPILOGUE_ARGS, EMPTY,
     GRID_COL, GRID_ROW, GRID_SEGMENT, GRID_OUTER, GRID_BATCH,
     TILE_COL, TILE_ROW, TILE_SEGMENT, TILE_OUTER, TILE_BATCH, TILE_BLOCKS,
     COLS, ROWS, SEGMENTS, OUTER, BATCH, BLOCKS,
     BATCH_INNER, A_BATCH, A_BATCH_INNER, B_BATCH, B_BATCH_INNER, C_BATCH, C_BATCH_INNER,
-    C_ROW, C_SEGMENT, C_OUTER, C_CHUNK,
-    A_OUTER, A_Q, A_SEGMENT, A_ROW, A_K0, A_K1, A_K2,
-    B_Q, B_K0, B_K1, B_K2, B_COL, B_PANEL, PACK,
-    K0, K1, K2, BLOCKED, BLOCK, BLOCKS_PER_Q,
-    STAGE, STAGE_AT, H_SIZE, W_SIZE, H_STRIDE, W_STRIDE, C_STRIDE, H_STAGED, W_STAGED, STAGED_ROW,
-    H_ORIGIN, H_SEGMENT, H_ROW, H_BLOCK, H_EXTENT,
-    W_ORIGIN, W_SEGMENT, W_ROW, W_BLOCK, W_EXTENT,
-    X_ORIGIN, X_SEGMENT, X_ROW, X_BLOCK, X_EXTENT,
+    C_SEGMENT, C_OUTER, C_CHUNK, A_OUTER, A_Q, A_SEGMENT, B_Q, B_COL, PACK,
+    BLOCKED, BLOCK, BLOCKS_PER_Q,
+    STAGE, STAGE_AT, H_SIZE, W_SIZE, H_STRIDE, W_STRIDE, X_STRIDE, H_STAGED, W_STAGED, STAGED_ROW,
     EPILOGUE_OUTER, EPILOGUE_SEGMENT, EPILOGUE_BATCH, EPILOGUE_BATCH_COL,
-    SLOTS,
-) = range(84)  # fmt: skip
+    WINDOW,
+) = range(57)  # fmt: skip
+LOOPS = WINDOW + 15
+A_ROW, B_PANEL, C_ROW, K0, A_K0, B_K0, K1, A_K1, B_K1, K2, A_K2, B_K2 = range(LOOPS, LOOPS + 12)
+SLOTS = LOOPS + 12
 
-LOOPS_BYTES = 128
-"""What the loop block takes at the start of a thread's scratch; then comes room for an edge, packed B and staged A."""
+LOOPS_BYTES = 192
+"""What the loop block and the window take at the start of a thread's scratch; then room for an edge, packed B, staged A."""
 
 
 def heights(tallest: int) -> tuple[int, ...]:
@@ -65,26 +65,27 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
     size, pointer, zero = k.ITEMSIZE[dtype], k.POINTER[dtype], k.SCALAR[dtype](0)
     split_low, split_high = row_splits(tallest)
     wide4, wide8 = (max((h for h in tiles.heights if w in tiles.widths(h)), default=0) for w in (4, 8))
-    spare_bytes = 0 if masked else 4 * panel * tallest * size
+    panel_bytes = panel * size
+    spare_bytes = 0 if masked else 4 * panel_bytes * tallest
 
     @k.inline
-    def pack_panel(args, to, source, cols, n0, n1, n2):
+    def pack_panel(args, loops, to, source, cols):
         """Copy one panel of B to [k0, k1, k2, panel], zero beyond `cols`."""
-        step0, step1, step2, col = args[B_K0] * size, args[B_K1] * size, args[B_K2] * size, args[B_COL] * size
-        for r0 in range(n0):
-            for r1 in range(n1):
-                at = source + r0 * step0 + r1 * step1
+        col, n2, step2 = args[B_COL], loops[9], args[B_K2]
+        for r0 in range(loops[3]):
+            for r1 in range(loops[6]):
+                at = source + r0 * args[B_K0] + r1 * args[B_K1]
                 done = 0
                 if col == size and cols == panel:
                     for r2 in range(n2):
-                        k.memcpy(to + r2 * (panel * size), at + r2 * step2, panel * size)
+                        k.memcpy(to + r2 * panel_bytes, at + r2 * step2, panel_bytes)
                     done = n2
                 elif step2 == size:
                     whole = cols - k.urem(cols, lanes)
                     done = n2 - k.urem(n2, lanes)
                     for r2 in range(0, done, lanes):
                         for j in range(0, whole, lanes):
-                            transpose(to + (r2 * panel + j) * size, panel * size, at + j * col + r2 * size, col)
+                            transpose(to + r2 * panel_bytes + j * size, panel_bytes, at + j * col + r2 * size, col)
                     if whole < panel:
                         x = pointer(to)
                         for j in range(whole, panel):
@@ -92,24 +93,25 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
                             for r2 in range(done):
                                 x[r2 * panel + j] = y[r2] if j < cols else zero
                 for r2 in range(done, n2):
-                    x = pointer(to + r2 * (panel * size))
+                    x = pointer(to + r2 * panel_bytes)
                     for j in range(cols):
                         x[j] = pointer(at + r2 * step2 + j * col)[0]
                     for j in range(cols, panel):
                         x[j] = zero
-                to += n2 * panel * size
+                to += n2 * panel_bytes
 
     @k.inline
-    def stage(args, to, source, h0, w0, x0, hs, ws, xs):
-        """Copy the window [h0:h0+hs, w0:w0+ws, x0:x0+xs] of A to dense rows, zero outside of A."""
-        wide = args[W_STAGED] * size
+    def stage(args, to, source, window):
+        """Copy a window of A, (origin, extent) of h, w and x, to dense rows, zero outside of A."""
+        w0, ws, xs = window[2], window[3], window[5] * size
+        wide, step = args[W_STAGED], args[W_STRIDE]
         first = k.imin(k.imax(-w0, 0), ws)
         last = k.imax(k.imin(args[W_SIZE] - w0, ws), first)
-        dense = args[W_STRIDE] == xs and args[W_STAGED] == xs and args[C_STRIDE] == 1
-        for h in range(hs):
-            y = h0 + h
-            d = to + h * args[H_STAGED] * size
-            s = source + (y * args[H_STRIDE] + w0 * args[W_STRIDE] + x0 * args[C_STRIDE]) * size
+        dense = step == xs and wide == xs and args[X_STRIDE] == size
+        for h in range(window[1]):
+            y = window[0] + h
+            d = to + h * args[H_STAGED]
+            s = source + y * args[H_STRIDE] + w0 * step + window[4] * args[X_STRIDE]
             if y < 0 or y >= args[H_SIZE]:
                 k.memset0(d, wide * ws)
             elif dense:
@@ -117,34 +119,31 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
                 k.memcpy(d + wide * first, s + wide * first, wide * (last - first))
                 k.memset0(d + wide * last, wide * (ws - last))
             else:
-                step = args[W_STRIDE] * size
                 for w in range(ws):
                     if w < first or w >= last:
-                        k.memset0(d + w * wide, xs * size)
-                    elif args[C_STRIDE] == 1:
-                        k.memcpy(d + w * wide, s + w * step, xs * size)
+                        k.memset0(d + w * wide, xs)
+                    elif args[X_STRIDE] == size:
+                        k.memcpy(d + w * wide, s + w * step, xs)
                     else:
-                        p, q = pointer(d + w * wide), pointer(s + w * step)
-                        for x in range(xs):
-                            p[x] = q[x * args[C_STRIDE]]
+                        p = pointer(d + w * wide)
+                        for x in range(window[5]):
+                            p[x] = pointer(s + w * step + x * args[X_STRIDE])[0]
 
     @k.inline
-    def edge_tile(height, width, a, b, c, cols, accumulate, block, spare):
+    def edge_tile(height, width, a, b, c, cols, accumulate, loops, spare):
         """A tile with a partial last vector, where vectors cannot be masked: computed aside, then copied."""
-        loops = k.slots(block)
         stride = loops[2]
-        loops[2] = panel * 4
-        tile(height, width, a, b, spare, lanes, 0, block)
+        loops[2] = 4 * panel_bytes
+        tile(height, width, a, b, spare, lanes, 0, k.address_of(loops, 0))
         loops[2] = stride
         for i in range(height):
-            p, q = pointer(c + i * stride * size), pointer(spare + i * (panel * 4 * size))
+            p, q = pointer(c + i * stride), pointer(spare + i * (4 * panel_bytes))
             for j in range(cols):
                 p[j] = (p[j] if accumulate else zero) + q[j]
 
     @k.inline
-    def multiply(args, a, b, c, rows, cols, segments, accumulate, block, b_panel, spare):
-        """C[segments, rows, cols] (+)= the block of sums whose loops stand at `block`."""
-        a_row, c_row = args[A_ROW] * size, args[C_ROW] * size
+    def multiply(args, loops, a, b, c, rows, cols, segments, accumulate, spare):
+        """C[segments, rows, cols] (+)= the block of sums whose loops these are."""
         done = 0
         while done < cols:
             left = k.udiv(cols - done + (lanes - 1), lanes)
@@ -157,10 +156,10 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
                 width = 1
             valid = k.imin(cols - done, width * lanes)
             last = valid - (width - 1) * lanes
-            b_at = b + k.udiv(done, panel) * b_panel
+            b_at = b + k.udiv(done, panel) * loops[1]
             for s in range(segments):
-                a_at = a + s * args[A_SEGMENT] * size
-                c_at = c + (s * args[C_SEGMENT] + done) * size
+                a_at = a + s * args[A_SEGMENT]
+                c_at = c + s * args[C_SEGMENT] + done * size
                 i = 0
                 while i < rows:
                     height = rows - i
@@ -171,29 +170,27 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
                     else:
                         height = k.lshr(split_high, (height - 15) * 4) & 15
                     if masked or last == lanes:
-                        tile(height, width, a_at + i * a_row, b_at, c_at + i * c_row, last, accumulate, block)
+                        tile(height, width, a_at, b_at, c_at, last, accumulate, k.address_of(loops, 0))
                     else:
-                        edge_tile(
-                            height, width, a_at + i * a_row, b_at, c_at + i * c_row, valid, accumulate, block, spare
-                        )
+                        edge_tile(height, width, a_at, b_at, c_at, valid, accumulate, loops, spare)
                     i += height
+                    a_at += height * args[A_ROW]
+                    c_at += height * args[C_ROW]
             done += width * lanes
 
     @k.inline
-    def finish(args, batch, outer, segment, segments, row, rows, col, cols):
-        """Run the epilogue on a finished box: at once where its rows follow each other in C."""
+    def finish(args, batch, at, segments, row, rows, col, cols):
+        """Run the epilogue on a finished box, whose first segment is at row `at`: at once if its rows are consecutive."""
         function = args[EPILOGUE]
         if function == 0:
             return 0
-        col += batch * args[EPILOGUE_BATCH_COL]
-        at = batch * args[EPILOGUE_BATCH] + outer * args[EPILOGUE_OUTER] + segment * args[EPILOGUE_SEGMENT] + row
-        if rows == args[EPILOGUE_SEGMENT]:
-            return k.call_epilogue(function, args[EPILOGUE_ARGS], 0, at, rows * segments, col, cols)
+        height = args[EPILOGUE_SEGMENT]
+        batch, col = batch * args[EPILOGUE_BATCH], col + batch * args[EPILOGUE_BATCH_COL]
+        if rows == height:
+            segments, height, rows = 1, 0, rows * segments
         code = 0
         for s in range(segments):
-            code |= k.call_epilogue(
-                function, args[EPILOGUE_ARGS], 0, at + s * args[EPILOGUE_SEGMENT], rows, col, cols
-            )
+            code |= k.call_epilogue(function, args[EPILOGUE_ARGS], batch, at + row + s * height, rows, col, cols)
         return code
 
     def kernel(args, index, scratch):
@@ -207,78 +204,61 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
         outer_end = k.imin(outer + args[TILE_OUTER], args[OUTER])
         first_block = chunk * args[TILE_BLOCKS]
         last_block = k.imin(first_block + args[TILE_BLOCKS], args[BLOCKS]) - 1
-        block, spare = k.slots(scratch), scratch + LOOPS_BYTES
+        loops, window, given = k.slots(scratch), k.slots(scratch + 96), k.slots(k.address_of(args, LOOPS))
+        spare = scratch + LOOPS_BYTES
         panels = spare + spare_bytes
         code = 0
         for b in range(batch, k.imin(batch + args[TILE_BATCH], args[BATCH])):
-            b_high, b_low = k.udiv32(b, args[BATCH_INNER]), k.urem32(b, args[BATCH_INNER])
-            a_batch = args[A] + (b_high * args[A_BATCH] + b_low * args[A_BATCH_INNER]) * size
-            b_batch = args[B] + (b_high * args[B_BATCH] + b_low * args[B_BATCH_INNER]) * size
-            c_batch = b_high * args[C_BATCH] + b_low * args[C_BATCH_INNER] + chunk * args[C_CHUNK]
-            c_batch = args[C] + (c_batch + segment * args[C_SEGMENT] + row * args[C_ROW] + col) * size
-            if args[EMPTY]:
-                for o in range(outer, outer_end):
-                    for s in range(segments):
-                        for i in range(rows):
-                            at = o * args[C_OUTER] + s * args[C_SEGMENT] + i * args[C_ROW]
-                            k.memset0(c_batch + at * size, cols * size)
-                    code |= finish(args, b, o, segment, segments, row, rows, col, cols)
-                continue
+            high, low = k.udiv32(b, args[BATCH_INNER]), k.urem32(b, args[BATCH_INNER])
+            a_batch = args[A] + high * args[A_BATCH] + low * args[A_BATCH_INNER]
+            b_batch = args[B] + high * args[B_BATCH] + low * args[B_BATCH_INNER]
+            c_batch = args[C] + high * args[C_BATCH] + low * args[C_BATCH_INNER] + chunk * args[C_CHUNK]
+            c_batch += segment * args[C_SEGMENT] + row * args[C_ROW] + col * size
             for kk in range(first_block, last_block + 1):
                 q, start = k.udiv32(kk, args[BLOCKS_PER_Q]), k.urem32(kk, args[BLOCKS_PER_Q]) * args[BLOCK]
-                n0, n1, n2, blocked = args[K0], args[K1], args[K2], args[BLOCKED]
-                a_start, b_start, count = 0, 0, 0
-                if blocked == 0:
-                    count = k.imin(n0 - start, args[BLOCK])
-                    n0, a_start, b_start = count, start * args[A_K0], start * args[B_K0]
-                elif blocked == 1:
-                    count = k.imin(n1 - start, args[BLOCK])
-                    n1, a_start, b_start = count, start * args[A_K1], start * args[B_K1]
-                else:
-                    count = k.imin(n2 - start, args[BLOCK])
-                    n2, a_start, b_start = count, start * args[A_K2], start * args[B_K2]
-                b_at = b_batch + (q * args[B_Q] + b_start) * size
-                b_panel = args[B_PANEL] * size
-                block[0], block[1], block[2] = args[A_ROW], args[B_PANEL], args[C_ROW]
-                block[3], block[4], block[5] = n0, args[A_K0], args[B_K0]
-                block[6], block[7], block[8] = n1, args[A_K1], args[B_K1]
-                block[9], block[10], block[11] = n2, args[A_K2], args[B_K2]
-                if args[PACK]:
-                    depth = n0 * n1 * n2 * panel
+                for slot in range(12):
+                    loops[slot] = given[slot]
+                blocked = 3 + 3 * args[BLOCKED]
+                count = k.imin(given[blocked] - start, args[BLOCK])
+                loops[blocked] = count
+                b_at = b_batch + q * args[B_Q] + start * given[blocked + 2]
+                if args[PACK] and not args[EMPTY]:
+                    loops[1] = loops[3] * loops[6] * loops[9] * panel_bytes
                     for j in range(0, cols, panel):
-                        pack_panel(
-                            args, panels + k.udiv(j, panel) * depth * size, b_at + (col + j) * args[B_COL] * size,
-                            k.imin(cols - j, panel), n0, n1, n2,
-                        )  # fmt: skip
-                    b_at, b_panel = panels, depth * size
-                    block[1], block[5], block[8], block[11] = depth, n1 * n2 * panel, n2 * panel, panel
+                        to = panels + k.udiv(j, panel) * loops[1]
+                        pack_panel(args, loops, to, b_at + (col + j) * args[B_COL], k.imin(cols - j, panel))
+                    b_at = panels
+                    loops[11] = panel_bytes
+                    loops[8] = loops[9] * panel_bytes
+                    loops[5] = loops[6] * loops[8]
                 else:
-                    b_at += k.udiv(col, panel) * b_panel
+                    b_at += k.udiv(col, panel) * loops[1]
                 for o in range(outer, outer_end):
-                    a_at = a_batch + (o * args[A_OUTER] + q * args[A_Q]) * size
-                    if args[STAGE]:
-                        staged = scratch + args[STAGE_AT]
-                        stage(
-                            args, staged, a_at,
-                            args[H_ORIGIN] + segment * args[H_SEGMENT] + row * args[H_ROW] + start * args[H_BLOCK],
-                            args[W_ORIGIN] + segment * args[W_SEGMENT] + row * args[W_ROW] + start * args[W_BLOCK],
-                            args[X_ORIGIN] + segment * args[X_SEGMENT] + row * args[X_ROW] + start * args[X_BLOCK],
-                            args[H_EXTENT] + (segments - 1) * args[H_SEGMENT] + (rows - 1) * args[H_ROW]
-                            + (count - 1) * args[H_BLOCK],
-                            args[W_EXTENT] + (segments - 1) * args[W_SEGMENT] + (rows - 1) * args[W_ROW]
-                            + (count - 1) * args[W_BLOCK],
-                            args[X_EXTENT] + (segments - 1) * args[X_SEGMENT] + (rows - 1) * args[X_ROW]
-                            + (count - 1) * args[X_BLOCK],
-                        )  # fmt: skip
-                        a_at = staged + row * args[STAGED_ROW] * size
+                    a_at = a_batch + o * args[A_OUTER] + q * args[A_Q]
+                    c_at = c_batch + o * args[C_OUTER]
+                    if args[EMPTY]:
+                        for s in range(segments):
+                            for i in range(rows):
+                                k.memset0(c_at + s * args[C_SEGMENT] + i * args[C_ROW], cols * size)
                     else:
-                        a_at += (segment * args[A_SEGMENT] + row * args[A_ROW] + a_start) * size
-                    c_at = c_batch + o * args[C_OUTER] * size
-                    multiply(
-                        args, a_at, b_at, c_at, rows, cols, segments, kk - first_block, scratch, b_panel, spare
-                    )
+                        if args[STAGE]:
+                            for d in range(3):
+                                at = WINDOW + 5 * d
+                                window[2 * d] = (
+                                    args[at] + segment * args[at + 1] + row * args[at + 2] + start * args[at + 3]
+                                )
+                                window[2 * d + 1] = (
+                                    args[at + 4] + (segments - 1) * args[at + 1] + (rows - 1) * args[at + 2]
+                                    + (count - 1) * args[at + 3]
+                                )  # fmt: skip
+                            stage(args, scratch + args[STAGE_AT], a_at, window)
+                            a_at = scratch + args[STAGE_AT] + row * args[STAGED_ROW]
+                        else:
+                            a_at += segment * args[A_SEGMENT] + row * args[A_ROW] + start * given[blocked + 1]
+                        multiply(args, loops, a_at, b_at, c_at, rows, cols, segments, kk - first_block, spare)
                     if kk == last_block:
-                        code |= finish(args, b, o, segment, segments, row, rows, col, cols)
+                        at = o * args[EPILOGUE_OUTER] + segment * args[EPILOGUE_SEGMENT]
+                        code |= finish(args, b, at, segments, row, rows, col, cols)
         return code
 
     return kernel

@@ -181,8 +181,7 @@ def contract_row(c: Contraction, boxes: Boxes, isa: InstructionSet) -> Row:
 
     packed_bytes = 0
     if boxes.pack:
-        depth = prod(block if i == blocked else n for i, n in enumerate(k))
-        packed_bytes = round_up(cols, panel) * depth * size
+        packed_bytes = round_up(cols, panel) * prod(block if i == blocked else n for i, n in enumerate(k)) * size
     spare = 0 if masked(isa) else 4 * panel * tallest * size
     stage_at = round_up(slot.LOOPS_BYTES + spare + packed_bytes, 64)
     inner_n, inner_a, inner_b, inner_c = c.batch[-1] if c.batch else (1, 0, 0, 0)
@@ -190,7 +189,7 @@ def contract_row(c: Contraction, boxes: Boxes, isa: InstructionSet) -> Row:
     grid = (ceildiv(c.cols, cols), ceildiv(c.rows, rows), ceildiv(c.segments, segments))
     grid += (ceildiv(c.outer, outer), ceildiv(c.batches, batch))
     per_chunk = ceildiv(blocks, boxes.chunks)
-    assert blocks == 0 or ceildiv(blocks, per_chunk) == boxes.chunks, "every chunk has blocks to sum"
+    assert ceildiv(blocks, per_chunk) == boxes.chunks, "every chunk has blocks to sum"
     offset = 0 if boxes.stage else sum(o * s for o, s in zip(w.origin, w.strides, strict=True)) * size
     args: list[Arg] = [0] * slot.SLOTS
     function, function_args = epilogue_args(c.epilogue if boxes.chunks == 1 else None)
@@ -198,21 +197,27 @@ def contract_row(c: Contraction, boxes: Boxes, isa: InstructionSet) -> Row:
     def put(first: int, *values: Arg) -> None:
         args[first : first + len(values)] = values
 
+    def put_strides(first: int, *elements: int) -> None:
+        put(first, *(step * size for step in elements))
+
     put(slot.A, c.a + offset, c.b, c.c, function, function_args, int(c.depth == 0))
     put(slot.GRID_COL, *grid)
     put(slot.TILE_COL, cols, rows, segments, outer, batch, per_chunk)
     put(slot.COLS, c.cols, c.rows, c.segments, c.outer, c.batches, blocks)
-    put(slot.BATCH_INNER, inner_n, outer_a, inner_a, outer_b, inner_b, outer_c, inner_c)
-    put(slot.C_ROW, c.c_row, c.c_segment, c.c_outer, boxes.chunk_stride)
-    put(slot.A_OUTER, c.a_outer, c.a_q, stride(w.segment), stride(w.row), *a_k)
-    put(slot.B_Q, c.b_q, *b_k, c.b_col, c.b_panel or panel * c.b_col, int(boxes.pack))
-    put(slot.K0, *k, blocked, block, blocks_per_q)
-    put(slot.STAGE, int(boxes.stage), stage_at, *w.sizes, *w.strides, *strides[:2])
-    put(slot.STAGED_ROW, stride(w.row) if w.flat_rows else 0)
-    for d, first in enumerate((slot.H_ORIGIN, slot.W_ORIGIN, slot.X_ORIGIN)):
-        put(first, w.origin[d], w.segment[d], 0 if w.flat_rows else w.row[d], block_step[d], extents[d])
-    rows_of_batch = 0 if c.epilogue_batch_col else c.outer * c.segments * c.rows
-    put(slot.EPILOGUE_OUTER, c.segments * c.rows, c.rows, rows_of_batch, c.epilogue_batch_col)
+    put(slot.BATCH_INNER, inner_n)
+    put_strides(slot.A_BATCH, outer_a, inner_a, outer_b, inner_b, outer_c, inner_c)
+    put_strides(slot.C_SEGMENT, c.c_segment, c.c_outer, boxes.chunk_stride)
+    put_strides(slot.A_OUTER, c.a_outer, c.a_q, stride(w.segment), c.b_q, c.b_col)
+    put(slot.PACK, int(boxes.pack), blocked, block, blocks_per_q)
+    put(slot.STAGE, int(boxes.stage), stage_at, *w.sizes)
+    put_strides(slot.H_STRIDE, *w.strides, *strides[:2], stride(w.row) if w.flat_rows else 0)
+    for d in range(3):
+        row = 0 if w.flat_rows else w.row[d]
+        put(slot.WINDOW + 5 * d, w.origin[d], w.segment[d], row, block_step[d], extents[d])
+    put(slot.EPILOGUE_OUTER, c.segments * c.rows, c.rows, int(not c.epilogue_batch_col), c.epilogue_batch_col)
+    put_strides(slot.A_ROW, stride(w.row), c.b_panel or panel * c.b_col, c.c_row)
+    for i, first in enumerate((slot.K0, slot.K1, slot.K2)):
+        put(first, k[i], a_k[i] * size, b_k[i] * size)
     scratch = stage_at + staged_bytes
     return Row(contract_kernel(c.dtype, isa), tuple(args), prod(grid) * boxes.chunks, round_up(scratch, 64))
 
