@@ -15,7 +15,7 @@ from importlib import import_module
 
 import numpy as np
 
-from graphnn.errors import UnsupportedError
+from graphnn.errors import GraphnnError, UnsupportedError
 from graphnn.ir.dims import Size, bind_size
 from graphnn.ir.graph import Node, Value
 from graphnn.ir.op import Op, describe
@@ -125,7 +125,11 @@ def lower(at: Lowering) -> Sequence[Instruction]:
                                  hint='compile with backend="numpy", or write the op in terms of others (decompose)')
         error.locate("", describe(tuple(value.type for value in at.node.inputs), at.node.loc))
         raise error
-    return rule(at.node, at)
+    try:
+        return rule(at.node, at)
+    except GraphnnError as error:              # such as a slice beyond an axis: only numbers show it
+        error.locate(f"{at.node.op.name}: ", describe(tuple(value.type for value in at.node.inputs), at.node.loc))
+        raise
 
 
 def has_rule(op: Op) -> bool:

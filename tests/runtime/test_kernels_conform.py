@@ -9,8 +9,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphnn.errors import GraphnnError
+from graphnn.errors import GraphnnError, ShapeError
+from graphnn.ir.graph import Graph
 from graphnn.ir.op import Fusion, Sample
+from graphnn.ir.ops.index import gather
+from graphnn.ir.ops.inputs import placeholder
 from graphnn.ir.types import TensorType
 from graphnn.runtime.compile import compile_graph
 from tests.helpers import assert_close, assert_same_bits, meaning, one_op_graph, samples, variants
@@ -72,11 +75,16 @@ def test_a_graph_with_names_runs_compiled(sample: Sample) -> None:
 
 
 def test_an_op_that_raises_raises_compiled_too() -> None:
-    from graphnn.ir.graph import Graph
-    from graphnn.ir.ops.index import gather
-    from graphnn.ir.ops.inputs import placeholder
-
     x, ids = placeholder("x", "f32[4,2]"), placeholder("ids", "i64[N]")
     take = compile_graph(Graph.of("take", [x, ids], [gather(x, ids)]))
     with pytest.raises(GraphnnError, match="check_index"):
         take(np.zeros((4, 2), np.float32), np.array([0, 4]))
+
+
+def test_a_slice_beyond_its_axis_names_op_and_line_once_sizes_are_known() -> None:
+    x = placeholder("x", "f32[N]")
+    first = compile_graph(Graph.of("first", [x], [x[:5]]))
+    assert first(np.arange(7, dtype=np.float32)).tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(ShapeError, match=r"slice: \[0:5\] does not lie within axis 0 of size 3") as caught:
+        first(np.zeros(3, np.float32))
+    assert any(__file__ in note for note in caught.value.__notes__)
