@@ -189,7 +189,7 @@ def contract_row(c: Contraction, boxes: Boxes, isa: InstructionSet) -> Row:
     grid = (ceildiv(c.cols, cols), ceildiv(c.rows, rows), ceildiv(c.segments, segments))
     grid += (ceildiv(c.outer, outer), ceildiv(c.batches, batch))
     per_chunk = ceildiv(blocks, boxes.chunks)
-    assert ceildiv(blocks, per_chunk) == boxes.chunks, "every chunk has blocks to sum"
+    assert blocks == 0 or ceildiv(blocks, per_chunk) == boxes.chunks, "every chunk has blocks to sum"
     offset = 0 if boxes.stage else sum(o * s for o, s in zip(w.origin, w.strides, strict=True)) * size
     args: list[Arg] = [0] * slot.SLOTS
     function, function_args = epilogue_args(c.epilogue if boxes.chunks == 1 else None)
