@@ -214,7 +214,8 @@ def contract_row(c: Contraction, boxes: Boxes, isa: InstructionSet) -> Row:
     for d in range(3):
         row = 0 if w.flat_rows else w.row[d]
         put(slot.WINDOW + 5 * d, w.origin[d], w.segment[d], row, block_step[d], extents[d])
-    put(slot.EPILOGUE_OUTER, c.segments * c.rows, c.rows, int(not c.epilogue_batch_col), c.epilogue_batch_col)
+    rows_of_batch = 0 if c.epilogue_batch_col else c.outer * c.segments * c.rows
+    put(slot.EPILOGUE_OUTER, c.segments * c.rows, c.rows, rows_of_batch, c.epilogue_batch_col)
     put_strides(slot.A_ROW, stride(w.row), c.b_panel or panel * c.b_col, c.c_row)
     for i, first in enumerate((slot.K0, slot.K1, slot.K2)):
         put(first, k[i], a_k[i] * size, b_k[i] * size)
