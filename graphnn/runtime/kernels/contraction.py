@@ -64,9 +64,9 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
     panel = tiles.panel * lanes
     size, pointer, zero = k.ITEMSIZE[dtype], k.POINTER[dtype], k.SCALAR[dtype](0)
     split_low, split_high = row_splits(tallest)
-    wide4, wide8 = (max((h for h in tiles.heights if w in tiles.widths(h)), default=0) for w in (4, 8))
+    tiles_panel, wide_rows = tiles.panel, max(h for h in tiles.heights if len(tiles.widths(h)) > 1)
     panel_bytes = panel * size
-    spare_bytes = 0 if masked else 4 * panel_bytes * tallest
+    spare_bytes = 0 if masked else 2 * panel_bytes * tallest
 
     @k.inline
     def pack_panel(args, loops, to, source, cols):
@@ -131,13 +131,13 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
 
     @k.inline
     def edge_tile(height, width, a, b, c, cols, accumulate, loops, spare):
-        """A tile with a partial last vector, where vectors cannot be masked: computed aside, then copied."""
+        """A tile with a partial last panel, where vectors cannot be masked: computed aside, then copied."""
         stride = loops[2]
-        loops[2] = 4 * panel_bytes
-        tile(height, width, a, b, spare, lanes, 0, k.address_of(loops, 0))
+        loops[2] = 2 * panel_bytes
+        tile(height, width, a, b, spare, panel, 0, k.address_of(loops, 0))
         loops[2] = stride
         for i in range(height):
-            p, q = pointer(c + i * stride), pointer(spare + i * (4 * panel_bytes))
+            p, q = pointer(c + i * stride), pointer(spare + i * (2 * panel_bytes))
             for j in range(cols):
                 p[j] = (p[j] if accumulate else zero) + q[j]
 
@@ -146,16 +146,10 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
         """C[segments, rows, cols] (+)= the block of sums whose loops these are."""
         done = 0
         while done < cols:
-            left = k.udiv(cols - done + (lanes - 1), lanes)
-            width = 8
-            if rows > wide8 or left < 8:
-                width = 4
-            if width == 4 and (rows > wide4 or left < 4):
-                width = 2
-            if left < 2:
-                width = 1
+            wide = rows <= wide_rows and cols - done > panel
+            width = 2 * tiles_panel if wide else tiles_panel
             valid = k.imin(cols - done, width * lanes)
-            last = valid - (width - 1) * lanes
+            last = valid - (width * lanes - panel)
             b_at = b + k.udiv(done, panel) * loops[1]
             for s in range(segments):
                 a_at = a + s * args[A_SEGMENT]
@@ -169,7 +163,7 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
                         height = k.lshr(split_low, height * 4) & 15
                     else:
                         height = k.lshr(split_high, (height - 15) * 4) & 15
-                    if masked or last == lanes:
+                    if masked or last == panel:
                         tile(height, width, a_at, b_at, c_at, last, accumulate, k.address_of(loops, 0))
                     else:
                         edge_tile(height, width, a_at, b_at, c_at, valid, accumulate, loops, spare)
@@ -185,12 +179,12 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
         if function == 0:
             return 0
         height = args[EPILOGUE_SEGMENT]
-        batch, col = batch * args[EPILOGUE_BATCH], col + batch * args[EPILOGUE_BATCH_COL]
+        at, col = at + batch * args[EPILOGUE_BATCH], col + batch * args[EPILOGUE_BATCH_COL]
         if rows == height:
             segments, height, rows = 1, 0, rows * segments
         code = 0
         for s in range(segments):
-            code |= k.call_epilogue(function, args[EPILOGUE_ARGS], batch, at + row + s * height, rows, col, cols)
+            code |= k.call_epilogue(function, args[EPILOGUE_ARGS], 0, at + row + s * height, rows, col, cols)
         return code
 
     def kernel(args, index, scratch):
