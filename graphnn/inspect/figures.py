@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from graphnn.errors import GraphnnError
 from graphnn.ir.dims import Dim, Size
@@ -34,7 +34,7 @@ def total(sizes: Iterable[Size]) -> Size:
     return result
 
 
-def bound(size: Size, sizes: dict[str, int]) -> int:
+def bound(size: Size, sizes: Mapping[str, int]) -> int:
     """A count as a number: like Dim.bind, for counts that may be larger than any one tensor."""
     if isinstance(size, int):
         return size

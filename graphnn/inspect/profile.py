@@ -40,8 +40,8 @@ class Line:
         return self.nbytes / self.nanoseconds if self.nanoseconds else 0.0
 
     @property
-    def full_name(self) -> str:
-        return f"{self.name} {self.layer}{' (backward)' if self.backward else ''}".rstrip()
+    def full_layer(self) -> str:
+        return f"{self.layer} (backward)".strip() if self.backward else self.layer
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Profile:
         """Nodes in order of execution, or slowest first; then the total of each layer."""
         lines = self.by_time() if by_time else self.lines
         rows = [["node", "layer", "output", "time", "share", "GFLOP/s", "bytes", "GB/s"]]
-        rows += [self._row(line.name, f"{line.layer}{' (backward)' if line.backward else ''}", line.types, [line]) for line in lines]
+        rows += [self._row(line.name, line.full_layer, line.types, [line]) for line in lines]
         rows.append(self._row("total", "", "", self.lines))
         split = len(rows)
         for layer, mine in self.by_layer().items():

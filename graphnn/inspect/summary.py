@@ -22,7 +22,8 @@ class LayerRow:
     name: str
     nodes: list[Node] = field(default_factory=list)          # of the forward part
     backward: list[Node] = field(default_factory=list)
-    outputs: list[Value] = field(default_factory=list)       # what the rest of the graph reads
+    outputs: list[Value] = field(default_factory=list)       # what the rest of the graph reads, or its caller
+    updates: int = 0                                         # how many next values of params and states it makes
     params: list[Value] = field(default_factory=list)
     states: list[Value] = field(default_factory=list)
 
@@ -49,7 +50,7 @@ class LayerRow:
 
 
 def layers(graph: Graph) -> list[LayerRow]:
-    """The layers of a graph, in order of execution. A node belongs to the layer of its `Loc.scope`."""
+    """The layers of a graph, in the order in which they finish. A node belongs to the layer of its `Loc.scope`."""
     rows: dict[str, LayerRow] = {}
 
     def row(name: str) -> LayerRow:
@@ -63,17 +64,16 @@ def layers(graph: Graph) -> list[LayerRow]:
             row(layer_of(value)).params.append(value)
         elif role_of(value) == "state":
             row(layer_of(value)).states.append(value)
-    results = set(graph.results)
+    outputs, new = set(graph.outputs), {value for _, value in graph.updates}
     for layer in rows.values():
         own = set(layer.nodes)
-        for node in layer.nodes:
-            if isinstance(node.op, Constant):
-                continue
-            for value in node.outputs:
-                readers = {use.node for use in graph.uses.get(value, ())}
-                if value in results or any(reader not in own and not reader.loc.backward for reader in readers):
-                    layer.outputs.append(value)
-    return [layer for layer in rows.values() if not _only_constants(layer)]
+        for value in (value for node in layer.nodes if not isinstance(node.op, Constant) for value in node.outputs):
+            readers = {use.node for use in graph.uses.get(value, ())}
+            layer.updates += value in new
+            if value in outputs or any(reader not in own and not reader.loc.backward for reader in readers):
+                layer.outputs.append(value)
+    last = {layer_of(node): i for i, node in enumerate(graph.nodes) if not node.loc.backward}
+    return sorted((layer for layer in rows.values() if not _only_constants(layer)), key=lambda layer: last.get(layer.name, -1))
 
 
 def _only_constants(layer: LayerRow) -> bool:
@@ -93,7 +93,7 @@ def summary(graph: Graph) -> str:
         [value.name, "input", str(value.type), "", "", ""] + [""] * backward for value in graph.by_role("input")
     ]
     for layer in found:
-        cells = [layer.name or NO_LAYER, _shortened(layer.ops), _outputs(layer.outputs), _nonzero(layer.param_count),
+        cells = [layer.name or NO_LAYER, _shortened(layer.ops), _outputs(layer), _nonzero(layer.param_count),
                  bytes_text(layer.param_bytes) if layer.params else "", _nonzero_count(layer.flops)]
         table.append(cells + ([_nonzero_count(layer.backward_flops)] if backward else []))
     flops, back = total(layer.flops for layer in found), total(layer.backward_flops for layer in found)
@@ -118,8 +118,10 @@ def _shortened(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN_OPS]) + (f" +{more}" if more > 0 else "")
 
 
-def _outputs(values: Sequence[Value]) -> str:
-    texts = [str(value.type) for value in values]
+def _outputs(layer: LayerRow) -> str:
+    texts = [str(value.type) for value in layer.outputs]
+    if not texts:
+        return f"{layer.updates} new values" if layer.updates else ""
     if len(texts) > _SHOWN_OUTPUTS:
         return f"{texts[0]} and {len(texts) - 1} more"
     return ", ".join(texts)
