@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -100,7 +101,8 @@ class ScatterAdd(Op):
     def numpy(self, base: np.ndarray, ids: np.ndarray, updates: np.ndarray) -> np.ndarray:
         check_ids(ids, 0, base.shape[self.axis], "id")
         total = base.astype(np.float64 if base.dtype == np.float32 else base.dtype)
-        np.add.at(total, (slice(None),) * self.axis + (ids,), updates)
+        where: Any = (slice(None),) * self.axis + (ids,)
+        np.add.at(total, where, updates)
         return total.astype(base.dtype)
 
     def grad(self, node: Node, dy: Value) -> Cotangents:
