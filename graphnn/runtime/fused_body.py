@@ -15,6 +15,7 @@ parameter of the kernel, and `build` makes the function from it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -193,7 +194,6 @@ def write_columns(layout: Layout, *, chunked: bool = False) -> Generated:
         for value, array in accumulators:
             fill = row.child("for l in range(count):", set())
             fill.add(f"{array}[l] = {_identity(value)}", "tail()")
-        nest, _, _ = _nest(w, row, reduced, None, reduced[0] if chunked else None)
 
         def body(inner: Inner, accumulators: list[tuple[Value, str]] = accumulators, sweep: _Sweep = sweep) -> None:
             for value, array in accumulators:
@@ -204,11 +204,32 @@ def write_columns(layout: Layout, *, chunked: bool = False) -> Generated:
                     if layout.is_full(value):
                         inner.store(place, value, tuple(range(len(layout.loops))))
 
-        w.inner(nest, last, "start", "count", body)
+        _over_columns(w, row, last, sweep, body, reduced[0] if chunked else None)
         row.settle()
         w.hold(dict(accumulators))
         _finish_columns(w, row, last, sweep, outputs, chunked)
     return _generated(w, "columns")
+
+
+def _over_columns(w: Writer, row: Scope, last: int, sweep: _Sweep, body: Callable[[Inner], None], chunked: int | None) -> None:
+    """All reduced elements of a block of columns, a row at a time; four where little is computed, as each addition to a
+    partial result in memory waits for the last one."""
+    *outer, loop = w.layout.reduced
+    scope, _, _ = _nest(w, row, outer, None, chunked)
+    scope.settle()
+    first, number = ("low", "span") if loop == chunked else ("0", w.size(loop))
+    done = "0"
+    if sweep.folds and w.is_light(sweep.folds):
+        fours = w.fresh("f")
+        scope.add(f"{fours} = shr({number}, 2)")
+        four = scope.child(f"for j{loop} in range({fours}):", set())
+        four.add(*(f"i{loop}_{k} = {first} + j{loop} * 4 + {k}" for k in range(4)))
+        w.inner(four, last, "start", "count", body, [{loop: f"i{loop}_{k}"} for k in range(4)])
+        scope.settle()
+        done = f"{fours} * 4"
+    rest = scope.child(f"for j{loop} in range({number} - {done}):", {loop})
+    rest.add(f"i{loop} = {first} + {done} + j{loop}")
+    w.inner(rest, last, "start", "count", body)
 
 
 def _finish_columns(w: Writer, row: Scope, last: int, sweep: _Sweep, outputs: list[tuple[Value, str]], chunked: bool) -> None:

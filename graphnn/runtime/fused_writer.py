@@ -120,7 +120,7 @@ class Scope:
         terms = []
         for position, loop in enumerate(has):
             stride = w.product([w.size(later) for later in has[position + 1 :]])
-            index = f"i{loop}" if loop in self.bound else start
+            index = w.index(loop) if loop in self.bound else start
             if index != "0":
                 terms.append(index if stride == "1" else f"{index} * {stride}")
         if not terms:
@@ -211,6 +211,7 @@ class Writer:
         self._products: dict[str, str] = {}
         self._head: list[str] = []                      # what stands before all else
         self._offset = "0"
+        self._renamed: dict[int, str] = {}
         self._inputs = {value: f"in{i}" for i, value in enumerate(layout.body.inputs)}
 
     def source(self) -> str:
@@ -349,24 +350,31 @@ class Writer:
         return f"{dtype}(float_arg(args, {at}))" if dtype in ("f32", "f64") else f"to_{dtype}(args[{at}])"
 
     def _index(self, loop: int, scope: Scope) -> str:
-        return scope.index if isinstance(scope, Inner) and scope.loop == loop else f"i{loop}"
+        return scope.index if isinstance(scope, Inner) and scope.loop == loop else self.index(loop)
+
+    def index(self, loop: int) -> str:
+        """The variable with the index of a loop around the loop over elements."""
+        return self._renamed.get(loop, f"i{loop}")
 
     # Loops over elements.
-    def inner(self, scope: Scope, loop: int, start: str, count: str, body: Body) -> None:
-        """Strips of LANES elements and a tail."""
-        around = self.around = scope.child("", set())
-        whole = self.fresh("w")
-        around.add(f"{whole} = shr({count}, 6)")
-        s = self.fresh("s")
-        strips = Scope(self, around, f"for {s} in range({whole}):", set())
-        self._elements(around, strips, loop, f"{s} * LANES", "LANES", start, "strip()", body)
-        tail = Scope(self, around, f"if {count} > {whole} * LANES:", set())
-        self._elements(around, tail, loop, f"{whole} * LANES", f"{count} - {whole} * LANES", start, "tail()", body)
+    def inner(self, scope: Scope, loop: int, start: str, count: str, body: Body, renamed: Sequence[dict[int, str]] = ({},)) -> None:
+        """Strips of LANES elements and a tail. `renamed` has more than one entry where each pass takes several indices of
+        an outer loop at once: the names of that loop's index, for each."""
+        whole, s = self.fresh("w"), self.fresh("s")
+        scope.settle()
+        arounds = [Scope(self, scope, "", set(names)) for names in renamed]
+        arounds[0].add(f"{whole} = shr({count}, 6)")
+        strips = Scope(self, scope, f"for {s} in range({whole}):", set())
+        self._elements(arounds, renamed, strips, loop, f"{s} * LANES", "LANES", start, "strip()", body)
+        tail = Scope(self, scope, f"if {count} > {whole} * LANES:", set())
+        self._elements(arounds, renamed, tail, loop, f"{whole} * LANES", f"{count} - {whole} * LANES", start, "tail()", body)
+        scope.lines += [*arounds, strips, tail]
 
     def streamed(self, scope: Scope, loop: int, start: str, count: str, outputs: Sequence[tuple[str, str]],
                  body: Callable[[Inner, bool], None]) -> None:  # fmt: skip
         """As `inner`, with streaming stores where all outputs are aligned to cache lines; the rest before and after."""
-        around = self.around = scope.child("", set())
+        scope.settle()
+        around = Scope(self, scope, "", set())
         has = tuple(range(len(self.layout.loops)))
         size = ITEMSIZE[outputs[0][1]]
         assert all(ITEMSIZE[dtype] == size for _, dtype in outputs), "outputs that stream have elements of one size"
@@ -376,20 +384,27 @@ class Writer:
             around.add(f"head = head if ({self.place(place)} - {self.place(outputs[0][0])}) & 63 == 0 else {count}")
         whole, s = self.fresh("w"), self.fresh("s")
         around.add(f"{whole} = shr({count} - head, 6)")
-        strips = Scope(self, around, f"for {s} in range({whole}):", set())
-        self._elements(around, strips, loop, f"(head + {s} * LANES)", "LANES", start, "strip()", lambda i: body(i, True))
-        rest = Scope(self, around, "for part in range(2):", set())
+        strips = Scope(self, scope, f"for {s} in range({whole}):", set())
+        shift = f"(head + {s} * LANES)"
+        self._elements([around], [{}], strips, loop, shift, "LANES", start, "strip()", lambda i: body(i, True))
+        rest = Scope(self, scope, "for part in range(2):", set())
         rest.add(f"behind = part * (head + {whole} * LANES)", f"number = head if part == 0 else {count} - behind")
-        self._elements(around, rest, loop, "behind", "number", start, "tail()", lambda i: body(i, False))
+        self._elements([around], [{}], rest, loop, "behind", "number", start, "tail()", lambda i: body(i, False))
+        scope.lines += [around, strips, rest]
 
-    def _elements(self, around: Scope, scope: Scope, loop: int, shift: str, count: str, start: str, end: str, body: Body) -> None:
+    def _elements(self, arounds: Sequence[Scope], renamed: Sequence[dict[int, str]], scope: Scope, loop: int, shift: str,
+                  count: str, start: str, end: str, body: Body) -> None:  # fmt: skip
         index = f"({start} + {shift} + l)" if start != "0" else f"({shift} + l)"
-        inner = Inner(self, scope, f"for l in range({count}):", loop, shift, index, start)
-        body(inner)
-        inner.add(end)
-        scope.add(*inner.outside)
-        scope.lines.append(inner)
-        around.lines.append(scope)
+        whole = Scope(self, scope, f"for l in range({count}):", set())
+        for around, names in zip(arounds, renamed, strict=True):
+            self.around, self._renamed = around, names
+            inner = Inner(self, around, "", loop, shift, index, start)
+            body(inner)
+            scope.add(*inner.outside)
+            whole.lines.append(inner)
+        self._renamed = {}
+        whole.add(end)
+        scope.lines.append(whole)
 
     def store(self, scope: Scope, place: str, value: Value, has: tuple[int, ...], *, chunk: bool = False) -> None:
         """Write an output's element outside of the loop over elements."""
@@ -398,6 +413,11 @@ class Writer:
         if chunk:
             place = self.chunk_place(place, dtype, has)
         scope.add(f"{scope.element(place, dtype, has)} = {store(dtype, name)}")
+
+    def is_light(self, folds: Sequence[Value]) -> bool:
+        """Whether so little is computed for each element of these reductions that it may be written out several times."""
+        found = self._computed([v.node.inputs[0] for v in folds], set(), every=True)
+        return len(found) + len(folds) <= 6 and not any(isinstance(v.node.op, COSTLY) for v in found)
 
     # What several sweeps need.
     def costly(self, sweeps: Sequence[Sequence[Value]]) -> list[Value]:
@@ -413,14 +433,15 @@ class Writer:
                     chosen.append(value)
         return chosen
 
-    def _computed(self, targets: Sequence[Value], stop: set[Value]) -> dict[Value, None]:
-        """The values computed for each element to get `targets`, those nearest to them first."""
+    def _computed(self, targets: Sequence[Value], stop: set[Value], *, every: bool = False) -> dict[Value, None]:
+        """The values computed for each element (or in all) to get `targets`, those nearest to them first."""
         found: dict[Value, None] = {}
         pending = [self.real(v) for v in targets]
         while pending:
             value = pending.pop(0)
-            inner = self.layout.reduced[-1] in self.layout.varies[value]
-            if value in found or value in self._inputs or value in self.cached or value in stop or not inner:
+            inner = every or self.layout.reduced[-1] in self.layout.varies[value]
+            known = self.layout.folds(value.node) or value in self.layout.scalars or value in self.held
+            if value in found or known or value in self._inputs or value in self.cached or value in stop or not inner:
                 continue
             found[value] = None
             pending.extend(self.real(v) for v in value.node.inputs)

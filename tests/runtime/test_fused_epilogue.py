@@ -47,11 +47,15 @@ def test_only_a_mask_is_wanted():
     check(MatMul(), ["f32[N,K]", "f32[K,M]"], lambda c: [e.less(c, constant(0.25))], [(9, 5), (5, 70)])
 
 
+@pytest.mark.parametrize(("rows", "inner"), [(5, 4), (1, 40), (1, 700)])
 @pytest.mark.parametrize("right", ["f32[B,H,K,M]", "f32[B,1,K,M]", "f32[K,M]"])
-def test_batches_joined_wholly_partly_or_not(right):
-    shape = {"f32[B,H,K,M]": (2, 3, 4, 6), "f32[B,1,K,M]": (2, 1, 4, 6), "f32[K,M]": (4, 6)}[right]
+def test_batches_joined_wholly_partly_or_not(right, rows, inner):
+    shape = {"f32[B,H,K,M]": (2, 3, inner, 6), "f32[B,1,K,M]": (2, 1, inner, 6), "f32[K,M]": (inner, 6)}[right]
     types = ["f32[B,H,N,K]", right, "f32[B,H,N,M]", "f32[B,H,N,1]"]
-    check(MatMul(), types, lambda c, x, y: [c * x + y], [(2, 3, 5, 4), shape, (2, 3, 5, 6), (2, 3, 5, 1)])
+    shapes = [(2, 3, rows, inner), shape, (2, 3, rows, 6), (2, 3, rows, 1)]
+    check(MatMul(), types, lambda c, x, y: [c * x + y], shapes)
+    types[1], shapes[1] = right.replace("K,M", "M,K"), (*shape[:-2], 6, inner)
+    check(MatMul(False, True), types, lambda c, x, y: [c * x + y], shapes)
 
 
 @pytest.mark.parametrize("groups", [1, 2])

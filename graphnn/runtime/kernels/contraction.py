@@ -306,7 +306,7 @@ def dots(dtype: str, lanes: int, registers: int):
                 col += step
             row += height
         if args[3]:
-            return k.call_epilogue(args[3], args[4], batch, 0, rows, first, cols)
+            return k.call_epilogue(args[3], args[4], 0, batch * rows, rows, first, cols)
         return 0
 
     return kernel
