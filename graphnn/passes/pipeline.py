@@ -23,6 +23,7 @@ from graphnn.passes.hoist_from_scan import hoist_from_scan
 from graphnn.passes.open_composites import open_composites
 from graphnn.passes.schedule import schedule
 from graphnn.passes.simplify import simplify
+from graphnn.passes.sparse_updates import sparse_updates
 from graphnn.passes.trim_scans import merge_scans, prune_scans
 
 Pass = Callable[[Graph], Graph]
@@ -115,6 +116,7 @@ DEFAULT = Pipeline((
     prune_scans,
     hoist_from_scan,
     simplify,                       # what left the loops meets what was outside
+    sparse_updates,                 # before an optimiser's update is fused
     open_composites,                # after simplify, which knows softmax and one_hot; before the parts can be shared
     common_subexpressions,
     dead_code,
