@@ -31,9 +31,10 @@ LOOP_SLOTS = 12
 class TileSet:
     """The register tiles of one dtype on one instruction set.
 
-    `panel` is the vectors in a packed panel of B. Wider tiles serve few rows, where a panel alone would leave too few
-    independent sums to hide the latency of a multiply-add. `masked`: the last vector of a tile may be partial, by
-    masked loads and stores (worth it only where these are single instructions).
+    `panel` is the vectors in a packed panel of B, which is the width of a tile; tiles of up to 4 rows also come twice as
+    wide, since a panel alone would leave too few independent sums to hide the latency of a multiply-add. `masked`: the
+    vectors of a tile's last panel may be partial or empty, by masked loads and stores (worth it only where these are
+    single instructions).
     """
 
     dtype: str
@@ -44,8 +45,10 @@ class TileSet:
     panel: int = 2
 
     def widths(self, height: int) -> tuple[int, ...]:
-        """The widths, in vectors, of the tiles of this height: the sums, one side and a vector must fit the registers."""
-        return tuple(w for w in (1, 2, 4, 8) if height * w + min(height, w) < self.registers)
+        """The widths, in vectors, of the tiles of this height."""
+        wide = 2 * self.panel
+        # The sums, one side of the product and a vector of the other must fit the registers.
+        return (self.panel, wide) if height <= 4 and height * wide + min(height, wide) < self.registers else (self.panel,)
 
 
 def _splat(b: Any, scalar: Any, vector: ir.VectorType) -> Any:
@@ -75,7 +78,7 @@ def _do_not_unroll(module: ir.Module) -> ir.MDValue:
 
 
 class _Tile:
-    """Emits one tile function: void tile(A, B, C, columns in the last vector, accumulate, loop block)."""
+    """Emits one tile function: void tile(A, B, C, columns in the last panel, accumulate, loop block)."""
 
     def __init__(self, module: ir.Module, tiles: TileSet, height: int, width: int) -> None:
         self.module, self.tiles, self.height, self.width = module, tiles, height, width
@@ -106,7 +109,8 @@ class _Tile:
         if self.tiles.masked:
             lanes = ir.VectorType(I64, self.tiles.lanes)
             iota = ir.Constant(lanes, list(range(self.tiles.lanes)))
-            self.mask = b.icmp_unsigned("<", iota, _splat(b, last, lanes))
+            firsts = [ir.Constant(I64, j * self.tiles.lanes) for j in range(self.tiles.panel)]
+            self.masks = [b.icmp_signed("<", iota, _splat(b, b.sub(last, first), lanes)) for first in firsts]
         zero = ir.Constant(self.vector, [0.0] * self.tiles.lanes)
         sums = self.nest(0, a, bb, [zero] * (self.height * self.width))
         self.finish(c, c_stride, sums, add)
@@ -148,7 +152,7 @@ class _Tile:
             place, offset = divmod(j, self.tiles.panel)
             at = b.gep(bb, [b.mul(self.panel_stride, ir.Constant(I64, place))]) if place else bb
             at = b.gep(at, [ir.Constant(I64, offset * self.vector_bytes)]) if offset else at
-            columns.append((at, self.mask if self.tiles.masked and j == self.width - 1 else None))
+            columns.append((at, self.mask(j)))
         rows = [b.gep(a, [offset]) for offset in self.row_offset]
         new = list(sums)
         # The side with fewer vectors stays in registers while the other streams through one.
@@ -165,6 +169,11 @@ class _Tile:
             for j, column in enumerate(held):
                 new[i * self.width + j] = b.call(fma, [spread_row, column, new[i * self.width + j]])
         return new
+
+    def mask(self, j: int) -> Any:
+        """Which lanes of the vector j exist; None for all."""
+        place = j - self.width + self.tiles.panel
+        return self.masks[place] if self.tiles.masked and place >= 0 else None
 
     def element_at(self, at: Any) -> Any:
         return self.b.load(self.b.bitcast(at, self.element.as_pointer()), align=BYTES[self.tiles.dtype])
@@ -204,24 +213,20 @@ class _Tile:
         b = self.b
         zero = ir.Constant(self.vector, [0.0] * self.tiles.lanes)
         if self.tiles.masked:
-            no = ir.Constant(self.mask.type, [0] * self.tiles.lanes)
-            yes = ir.Constant(self.mask.type, [1] * self.tiles.lanes)
-            old_mask = [b.select(add, yes, no), b.select(add, self.mask, no)]
+            no, yes = (ir.Constant(self.masks[0].type, [bit] * self.tiles.lanes) for bit in (0, 1))
+            old_masks = [b.select(add, self.mask(j) or yes, no) for j in range(self.width)]
         for i in range(self.height):
             row = b.gep(c, [b.mul(stride, ir.Constant(I64, i))])
             for j in range(self.width):
                 at = b.gep(row, [ir.Constant(I64, j * self.vector_bytes)])
-                last = j == self.width - 1
-                old = self.load(at, old_mask[last]) if self.tiles.masked else b.select(add, self.load(at), zero)
-                total = b.fadd(old, sums[i * self.width + j])
-                self.store(total, at, self.mask if last and self.tiles.masked else None)
+                old = self.load(at, old_masks[j]) if self.tiles.masked else b.select(add, self.load(at), zero)
+                self.store(b.fadd(old, sums[i * self.width + j]), at, self.mask(j))
 
 
 def tile_call(tiles: TileSet) -> Any:
     """An intrinsic `tile(height, width, a, b, c, last, accumulate, block)` for this set of tiles.
 
-    Addresses are integers, `width` is in vectors, `last` is the number of columns in the last vector (anything at or
-    above the lanes means all), `block` the address of the LOOP_SLOTS numbers of the loops.
+    Addresses are integers, `width` is in vectors, `last` is the number of columns in the last panel, `block` the address of the LOOP_SLOTS numbers of the loops.
     """
 
     @intrinsic

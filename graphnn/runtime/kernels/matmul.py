@@ -221,7 +221,7 @@ def _boxes(c: Contraction, isa: InstructionSet) -> Boxes:
     want = min(_TILES, work // _TILE_FLOPS) / ceildiv(c.batches, batch)
 
     # Hardware follows rows of B wherever they lie, until B is so large that its pages are too many.
-    edge = n % isa.lanes(c.dtype) != 0 and not masked(isa)
+    edge = n % panel != 0 and not masked(isa)
     far = k * n * size > 2 << 20 and m >= 4 * tallest
     pack = not c.b_panel and (edge or c.b_col != 1 or far)
     stage = min(c.window.strides[1:]) != 1

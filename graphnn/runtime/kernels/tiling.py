@@ -135,14 +135,14 @@ def contract_row(c: Contraction, boxes: Boxes, isa: InstructionSet) -> Row:
     """The row that computes `c` in `boxes`."""
     size, lanes, (tallest, panel) = ITEMSIZE[c.dtype], isa.lanes(c.dtype), isa.tile(c.dtype)
     assert panel == 2 * lanes, "a packed panel is two vectors wide"
-    assert masked(isa) or boxes.pack or c.b_panel or c.cols % lanes == 0, "an edge needs masks or packed panels"
+    assert masked(isa) or boxes.pack or c.b_panel or c.cols % panel == 0, "an edge needs masks or packed panels"
     assert boxes.stage or c.window.sizes == (_UNBOUNDED, _UNBOUNDED), "only staging puts zeros around A"
     cols, rows, segments = min(boxes.cols, c.cols), min(boxes.rows, c.rows), min(boxes.segments, c.segments)
     outer, batch = min(boxes.outer, c.outer), min(boxes.batch, c.batches)
     assert cols == c.cols or cols % panel == 0, "a box starts at a panel"
     blocked, block = boxes.blocked, max(1, min(boxes.block, c.k[boxes.blocked]))
     blocks_per_q = max(1, ceildiv(c.k[blocked], block))
-    blocks = c.q * blocks_per_q
+    blocks = max(1, c.q * blocks_per_q)         # an empty sum is one block that writes zeros
     w = c.window
 
     # How far a window reaches besides the loops that tiles and blocks cut.
@@ -182,14 +182,14 @@ def contract_row(c: Contraction, boxes: Boxes, isa: InstructionSet) -> Row:
     packed_bytes = 0
     if boxes.pack:
         packed_bytes = round_up(cols, panel) * prod(block if i == blocked else n for i, n in enumerate(k)) * size
-    spare = 0 if masked(isa) else 4 * panel * tallest * size
+    spare = 0 if masked(isa) else 2 * panel * tallest * size
     stage_at = round_up(slot.LOOPS_BYTES + spare + packed_bytes, 64)
     inner_n, inner_a, inner_b, inner_c = c.batch[-1] if c.batch else (1, 0, 0, 0)
     _, outer_a, outer_b, outer_c = c.batch[-2] if len(c.batch) > 1 else (1, 0, 0, 0)
     grid = (ceildiv(c.cols, cols), ceildiv(c.rows, rows), ceildiv(c.segments, segments))
     grid += (ceildiv(c.outer, outer), ceildiv(c.batches, batch))
     per_chunk = ceildiv(blocks, boxes.chunks)
-    assert blocks == 0 or ceildiv(blocks, per_chunk) == boxes.chunks, "every chunk has blocks to sum"
+    assert ceildiv(blocks, per_chunk) == boxes.chunks, "every chunk has blocks to sum"
     offset = 0 if boxes.stage else sum(o * s for o, s in zip(w.origin, w.strides, strict=True)) * size
     args: list[Arg] = [0] * slot.SLOTS
     function, function_args = epilogue_args(c.epilogue if boxes.chunks == 1 else None)
