@@ -357,7 +357,8 @@ class Writer:
         return self._renamed.get(loop, f"i{loop}")
 
     # Loops over elements.
-    def inner(self, scope: Scope, loop: int, start: str, count: str, body: Body, renamed: Sequence[dict[int, str]] = ({},)) -> None:
+    def inner(self, scope: Scope, loop: int, start: str, count: str, body: Body,
+              renamed: Sequence[dict[int, str]] = ({},)) -> None:  # fmt: skip
         """Strips of LANES elements and a tail. `renamed` has more than one entry where each pass takes several indices of
         an outer loop at once: the names of that loop's index, for each."""
         whole, s = self.fresh("w"), self.fresh("s")

@@ -2,7 +2,7 @@
 
 `View` says where elements lie: a size and a stride in elements for each dim. `copy_rows` copies one view to another of the
 same sizes. Dims of size 1 go, neighbours that run on alike join, and one of three kernels for elements of 1, 4 or 8 bytes
-does the rest: runs (both contiguous), steps (one element after the other), and blocks (a transpose of 8 x 8 elements in
+does the rest: runs (both contiguous; backward: the source reversed), steps (one element after the other), and blocks (a transpose of 8 x 8 elements in
 registers). Nothing depends on the number of dims but a loop over them.
 """
 
@@ -66,6 +66,8 @@ def copy_rows(source: View, target: View, sizes: Sequence[int], itemsize: int) -
     if to_step == 1 and across is not None and outer[across][0] >= BLOCK <= count:
         rows, _, to_row = outer.pop(across)
         return [_block_row(source, target, outer, (rows, count, step, to_row), itemsize)]
+    if (step, to_step) == (-1, 1):
+        return [_line_row("backward", source, target, outer, (count, -1, 1), itemsize)]
     return [_line_row("steps", source, target, outer, (count, step, to_step), itemsize)]
 
 
@@ -104,7 +106,13 @@ def _block_row(source: View, target: View, outer: Sequence[tuple[int, int, int]]
     args: tuple[Arg, ...] = (
         source.address, target.address, down, right, rows, columns, step, to_row, _BLOCK_TILE, len(outer), *_words(outer),
     )  # fmt: skip
-    return Row(Kernel.of(f"{_HERE}:blocks", itemsize=itemsize), args, prod(size for size, _, _ in outer) * down * right)
+    tiles = prod(size for size, _, _ in outer) * down * right
+    return Row(Kernel.of(f"{_HERE}:blocks", itemsize=itemsize), args, tiles, _BLOCK_TILE * _pitch(itemsize) * itemsize)
+
+
+def _pitch(itemsize: int) -> int:
+    """Elements from line to line of a staged tile: a cache line more than it needs, so that lines spread over the cache."""
+    return _BLOCK_TILE + 64 // itemsize
 
 
 def _words(outer: Sequence[tuple[int, int, int]]) -> list[int]:
@@ -118,46 +126,43 @@ DIMS = 10
 """The first argument of the outer dims (all kernels here): size, stride of the source, of the target; innermost first."""
 
 
-def _offsets() -> tuple[Callable[..., int], Callable[..., int]]:
+def _offsets() -> Callable[..., tuple[int, int]]:
+    """`offsets(args, index)`: where the source and the target of this index of the outer dims begin, in elements."""
     from graphnn.runtime import intrinsics as k
 
     @k.inline
-    def source(args, index):
-        at, i = 0, 0
+    def offsets(args, index):
+        source, target = 0, 0
         for d in range(args[DIMS - 1]):
             rest = k.udiv(index, args[DIMS + 3 * d])
             i = index - rest * args[DIMS + 3 * d]
-            at += i * args[DIMS + 3 * d + 1]
+            source += i * args[DIMS + 3 * d + 1]
+            target += i * args[DIMS + 3 * d + 2]
             index = rest
-        return at
+        return source, target
 
-    @k.inline
-    def target(args, index):
-        at, i = 0, 0
-        for d in range(args[DIMS - 1]):
-            rest = k.udiv(index, args[DIMS + 3 * d])
-            i = index - rest * args[DIMS + 3 * d]
-            at += i * args[DIMS + 3 * d + 2]
-            index = rest
-        return at
-
-    return source, target
+    return offsets
 
 
 def runs(itemsize: int) -> Callable[..., int]:
     """Lines that are contiguous on both sides. Arguments: see `_line_row`."""
-    return _lines(itemsize, contiguous=True)
+    return _lines(itemsize, "runs")
+
+
+def backward(itemsize: int) -> Callable[..., int]:
+    """Lines that are contiguous, the source's from its end."""
+    return _lines(itemsize, "backward")
 
 
 def steps(itemsize: int) -> Callable[..., int]:
     """Lines at any stride, negative ones too."""
-    return _lines(itemsize, contiguous=False)
+    return _lines(itemsize, "steps")
 
 
-def _lines(itemsize: int, contiguous: bool) -> Callable[..., int]:
+def _lines(itemsize: int, kind: str) -> Callable[..., int]:
     from graphnn.runtime import intrinsics as k
 
-    source, target = _offsets()
+    offsets = _offsets()
     pointer = k.POINTER[_WORD[itemsize]]
 
     def kernel(args, tile, scratch):
@@ -167,12 +172,17 @@ def _lines(itemsize: int, contiguous: bool) -> Callable[..., int]:
         first = group * args[4]
         step, to_step = args[7], args[8]
         for t in range(k.imin(args[4], args[5] - first)):
-            x = args[0] + itemsize * source(args, first + t)
-            y = args[1] + itemsize * target(args, first + t)
-            if contiguous:
+            source, target = offsets(args, first + t)
+            x, y = args[0] + itemsize * source, args[1] + itemsize * target
+            if kind == "runs":
                 a, b = pointer(x + itemsize * start), pointer(y + itemsize * start)
                 for i in range(count):
                     b[i] = a[i]
+                    k.independent()
+            elif kind == "backward":
+                a, b = pointer(x - itemsize * start), pointer(y + itemsize * start)
+                for i in range(count):
+                    b[i] = a[-i]
                     k.independent()
             else:
                 a, b = pointer(x + itemsize * start * step), pointer(y + itemsize * start * to_step)
@@ -188,9 +198,9 @@ def blocks(itemsize: int) -> Callable[..., int]:
     """Transposes by blocks of 8 x 8 elements. Arguments: see `_block_row`."""
     from graphnn.runtime import intrinsics as k
 
-    source, target = _offsets()
+    offsets = _offsets()
     pointer = k.POINTER[_WORD[itemsize]]
-    block = _transpose_block()
+    block, pitch = _transpose_block(), _pitch(itemsize)
 
     def kernel(args, tile, scratch):
         down, right, side = args[2], args[3], args[8]
@@ -200,15 +210,24 @@ def blocks(itemsize: int) -> Callable[..., int]:
         row = (rest - index * down) * side
         rows, columns = k.imin(side, args[4] - row), k.imin(side, args[5] - column)
         step, to_row = args[6], args[7]
-        x = pointer(args[0] + itemsize * (source(args, index) + column * step + row))
-        y = pointer(args[1] + itemsize * (target(args, index) + row * to_row + column))
+        source, target = offsets(args, index)
+        x = pointer(args[0] + itemsize * (source + column * step + row))
+        y = pointer(args[1] + itemsize * (target + row * to_row + column))
+        # Lines of the source are read whole into the scratch, lines of the target written whole from there: at strides of
+        # 4096 bytes the first-level cache holds no more than a few lines of each.
+        staged = pointer(scratch)
+        for j in range(columns):
+            a, b = pointer(k.address_of(x, j * step)), pointer(k.address_of(staged, j * pitch))
+            for i in range(rows):
+                b[i] = a[i]
+                k.independent()
         whole_rows, whole_columns = rows & -8, columns & -8
-        for j in range(0, whole_columns, 8):
-            for i in range(0, whole_rows, 8):
-                block(x, j * step + i, step, y, i * to_row + j, to_row)
+        for i in range(0, whole_rows, 8):
+            for j in range(0, whole_columns, 8):
+                block(staged, j * pitch + i, pitch, y, i * to_row + j, to_row)
         for i in range(rows):
             for j in range(whole_columns if i < whole_rows else 0, columns):
-                y[i * to_row + j] = x[j * step + i]
+                y[i * to_row + j] = staged[j * pitch + i]
         return 0
 
     return kernel
