@@ -25,9 +25,8 @@ def run_tile(dtype: str, height: int, width: int, a, b, c, last: int, accumulate
 
 def all_tiles(dtype: str) -> list[tuple[int, int]]:
     isa = instruction_set.current()
-    return [
-        (h, w) for h in heights(isa.tile(dtype)[0]) for w in (2, 4) if w == 2 or (h <= 4 and h * w + min(h, w) < isa.registers)
-    ]
+    wide = {(h, w) for w in (4, 8) for h in range(1, 1 + 16 // w) if h * w + h < isa.registers}
+    return [(h, w) for h in heights(isa.tile(dtype)[0]) for w in (2, 4, 8) if w == 2 or (h, w) in wide]
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])

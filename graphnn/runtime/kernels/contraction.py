@@ -61,12 +61,12 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
 
     tiles = TileSet(dtype, lanes, heights(tallest), registers, masked)
     tile, transpose = tile_call(tiles), transpose_call(dtype, lanes)
-    panel = tiles.panel * lanes
+    vectors, panel = tiles.panel, tiles.panel * lanes
     size, pointer, zero = k.ITEMSIZE[dtype], k.POINTER[dtype], k.SCALAR[dtype](0)
     split_low, split_high = row_splits(tallest)
-    tiles_panel, wide_rows = tiles.panel, max(h for h in tiles.heights if len(tiles.widths(h)) > 1)
+    wide2, wide4 = (max((h for h in tiles.heights if w * tiles.panel in tiles.widths(h)), default=0) for w in (2, 4))
     panel_bytes = panel * size
-    spare_bytes = 0 if masked else 2 * panel_bytes * tallest
+    spare_bytes = 0 if masked else 4 * panel_bytes * tallest
 
     @k.inline
     def pack_panel(args, loops, to, source, cols):
@@ -133,11 +133,11 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
     def edge_tile(height, width, a, b, c, cols, accumulate, loops, spare):
         """A tile with a partial last panel, where vectors cannot be masked: computed aside, then copied."""
         stride = loops[2]
-        loops[2] = 2 * panel_bytes
+        loops[2] = 4 * panel_bytes
         tile(height, width, a, b, spare, panel, 0, k.address_of(loops, 0))
         loops[2] = stride
         for i in range(height):
-            p, q = pointer(c + i * stride), pointer(spare + i * (2 * panel_bytes))
+            p, q = pointer(c + i * stride), pointer(spare + i * (4 * panel_bytes))
             for j in range(cols):
                 p[j] = (p[j] if accumulate else zero) + q[j]
 
@@ -146,8 +146,11 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
         """C[segments, rows, cols] (+)= the block of sums whose loops these are."""
         done = 0
         while done < cols:
-            wide = rows <= wide_rows and cols - done > panel
-            width = 2 * tiles_panel if wide else tiles_panel
+            width = vectors
+            if rows <= wide4 and cols - done > 3 * panel:
+                width = 4 * vectors
+            elif rows <= wide2 and cols - done > panel:
+                width = 2 * vectors
             valid = k.imin(cols - done, width * lanes)
             last = valid - (width * lanes - panel)
             b_at = b + k.udiv(done, panel) * loops[1]

@@ -182,7 +182,7 @@ def contract_row(c: Contraction, boxes: Boxes, isa: InstructionSet) -> Row:
     packed_bytes = 0
     if boxes.pack:
         packed_bytes = round_up(cols, panel) * prod(block if i == blocked else n for i, n in enumerate(k)) * size
-    spare = 0 if masked(isa) else 2 * panel * tallest * size
+    spare = 0 if masked(isa) else 4 * panel * tallest * size
     stage_at = round_up(slot.LOOPS_BYTES + spare + packed_bytes, 64)
     inner_n, inner_a, inner_b, inner_c = c.batch[-1] if c.batch else (1, 0, 0, 0)
     _, outer_a, outer_b, outer_c = c.batch[-2] if len(c.batch) > 1 else (1, 0, 0, 0)
