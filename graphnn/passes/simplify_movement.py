@@ -272,21 +272,38 @@ def split(node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
 
 
 def add_of_pads(node: Node, inputs: tuple[Value, ...]) -> Value | None:
-    """The sum of two slices' gradients, pads by 0 that lie side by side along one axis, is their concat, padded."""
-    a, b = inputs
-    p, q = a.node.op, b.node.op
-    if not isinstance(p, slicing.Pad) or not isinstance(q, slicing.Pad) or p.value != 0 or q.value != 0 or a.shape != b.shape:
-        return None
-    axes = [i for i in range(a.rank) if any(width != 0 for width in (p.low[i], p.high[i], q.low[i], q.high[i]))]
+    """The sum of slices' gradients, pads by 0 that lie side by side along one axis, is their concat, padded."""
+    terms: list[Value] = []
+    stack = list(inputs)
+    while stack:
+        value = stack.pop()
+        if value.type != node.types[0]:
+            return None
+        if value.node.op.name == "add":
+            stack += value.node.inputs
+        elif isinstance(value.node.op, slicing.Pad) and value.node.op.value == 0:
+            terms.append(value)
+        else:
+            return None
+    pads = [(value.node.op, value.node.inputs[0]) for value in terms if isinstance(value.node.op, slicing.Pad)]
+    rank = node.types[0].rank
+    axes = {i for pad, _ in pads for i in range(rank) if pad.low[i] != 0 or pad.high[i] != 0}
     if len(axes) != 1:
         return None
     (axis,) = axes
-    (x,), (y,) = a.node.inputs, b.node.inputs
-    if q.low[axis] + y.shape[axis] == p.low[axis]:
-        p, q, x, y = q, p, y, x
-    if p.low[axis] + x.shape[axis] != q.low[axis]:
+    starts = {pad.low[axis]: (pad, x) for pad, x in pads}
+    ends = {pad.low[axis] + x.shape[axis] for pad, x in pads}
+    first = [start for start in starts if start not in ends]
+    if len(first) != 1 or len(starts) != len(pads):
         return None
-    return slicing.Pad(p.low, q.high, p.value).one(slicing.Concat(axis).one(x, y))
+    at: Size = first[0]
+    parts: list[Value] = []
+    while at in starts:                                 # each part begins where the one before ends
+        parts.append(starts[at][1])
+        last, at = starts[at][0], at + starts[at][1].shape[axis]
+        if len(parts) == len(pads):
+            return slicing.Pad(starts[first[0]][0].low, last.high, 0.0).one(slicing.Concat(axis).one(*parts))
+    return None
 
 
 TABLE: Mapping[str, Callable[[Node, tuple[Value, ...]], Value | tuple[Value, ...] | None]] = {

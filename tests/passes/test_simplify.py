@@ -251,6 +251,29 @@ def test_the_gradients_of_slices_are_put_side_by_side_instead_of_added() -> None
         return %0""", exact=True)
 
 
+def test_gradients_of_many_slices_are_one_concat_in_whatever_order_they_come() -> None:
+    assert_becomes(simplify, "%a: f32[N,2], %b: f32[N,3], %c: f32[N,1]", """
+        %0 = pad(%c) {low=(0, 5), high=(0, 4), value=0.0} : f32[N,10]
+        %1 = pad(%a) {low=(0, 0), high=(0, 8), value=0.0} : f32[N,10]
+        %2 = pad(%b) {low=(0, 2), high=(0, 5), value=0.0} : f32[N,10]
+        %3 = add(%0, %1) : f32[N,10]
+        %4 = add(%3, %2) : f32[N,10]
+        return %4""", """
+        %0 = concat(%a, %b, %c) {axis=1} : f32[N,6]
+        %1 = pad(%0) {low=(0, 0), high=(0, 4), value=0.0} : f32[N,10]
+        return %1""", exact=True)
+
+
+def test_pads_that_overlap_or_leave_a_gap_are_added() -> None:
+    assert_stays(simplify, "%a: f32[N,2], %b: f32[N,3]", """
+        %0 = pad(%a) {low=(0, 0), high=(0, 8), value=0.0} : f32[N,10]
+        %1 = pad(%b) {low=(0, 3), high=(0, 4), value=0.0} : f32[N,10]
+        %2 = add(%0, %1) : f32[N,10]
+        %3 = pad(%b) {low=(0, 1), high=(0, 6), value=0.0} : f32[N,10]
+        %4 = add(%0, %3) : f32[N,10]
+        return %2, %4""")
+
+
 def test_padding_and_cutting_off_again_does_nothing() -> None:
     assert_becomes(simplify, "%x: f32[N,4]", """
         %0 = pad(%x) {low=(1, 2), high=(0, 3), value=0.0} : f32[N+1,9]
