@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 
 from graphnn.ir.graph import Value
 from graphnn.runtime.fused_layout import Layout
-from graphnn.runtime.fused_writer import Inner, Scope, Slot, Writer
+from graphnn.runtime.fused_scope import Inner, Scope
+from graphnn.runtime.fused_writer import Slot, Writer
 from graphnn.runtime.row import Kernel
 from graphnn.runtime.scalar_formulas import COMBINE, IDENTITY
 
