@@ -13,6 +13,7 @@ from graphnn.ir.types import bind_sizes
 from graphnn.runtime.kernel_store import addresses
 from graphnn.runtime.lowering import Constants, Lowering, lower
 from graphnn.runtime.row import Address, ArgsOf, Code, Scratch
+from graphnn.runtime.table import FINE, Table
 
 CALL = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
 
@@ -88,6 +89,16 @@ class Bench:
             for tile in order(range(tiles)):
                 assert call(words.ctypes.data, tile, scratch.ctypes.data) == 0
         return tuple(self.arrays[value] for value in self.outputs)
+
+    def run_threads(self, count):
+        """The same rows in the executor."""
+        words = np.concatenate([words for _, words, _, _ in self.calls])
+        starts = np.cumsum([0, *(len(words) for _, words, _, _ in self.calls)])
+        codes = addresses([row.kernel for row in self.rows])
+        table = [(code, start, row.tiles) for code, start, row in zip(codes, starts, self.rows, strict=False)]
+        scratch = max(row.thread_scratch for row in self.rows)
+        assert Table(np.array(table, np.int64), words, scratch_bytes=scratch).run(count) == FINE
+        return tuple(self.arrays[value].copy() for value in self.outputs)
 
 
 def run_node(node, arrays, **options):

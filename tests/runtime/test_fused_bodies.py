@@ -142,6 +142,16 @@ def test_nan_and_infinity_propagate():
     check(fused([e.relu(x), e.maximum(x, 0.5), e.sign(x), e.is_finite(x)], [x]), [values])
 
 
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_any_number_of_threads_gives_the_same_bits(axis):
+    x = placeholder("x", "f32[N,C]")
+    for output in (r.sum(x, axis), softmax(x, axis), e.tanh(x) * x):
+        bench = Bench(fused([output], [x]), [normal((700, 311))])
+        first = bench.run_threads(1)[0]
+        for count in (2, 3, 4):
+            np.testing.assert_array_equal(bench.run_threads(count)[0], first)
+
+
 def test_an_output_takes_the_memory_of_an_input():
     x, y = placeholder("x", "f32[N,C]"), placeholder("y", "f32[N,C]")
     node = fused([e.tanh(x) + y, x * y], [x, y])
