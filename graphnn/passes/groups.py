@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from graphnn.ir.graph import Graph, Node, Value, role_of
 from graphnn.ir.loc import Loc
 from graphnn.ir.op import make_node
 from graphnn.ir.ops.inputs import Input
 from graphnn.ir.rewrite import replace_results
+from graphnn.passes.common_subexpressions import op_key
 
 
 def make_body(nodes: Sequence[Node], outputs: Sequence[Value], first: Sequence[Value] = ()) -> tuple[Graph, list[Value]]:
     """The body that computes `outputs` by `nodes`, and the values it takes: `first`, then the others by first use.
 
     The text of a body is the key of its kernel. So that equal groups have equal texts, wherever they stood in the graph,
-    nodes come in depth-first order from the outputs and inputs are named a0, a1, ...
+    nodes come in depth-first order from the outputs and inputs are named a0, a1, ... Equal nodes become one.
     """
     inside = set(nodes)
     new: dict[Value, Value] = {}
     operands: list[Value] = []
     ordered: list[Node] = []
+    equal: dict[Hashable, Node] = {}
 
     def operand(value: Value) -> None:
         new[value] = Input(f"a{len(operands)}", "input", value.type).one()
@@ -43,8 +45,12 @@ def make_body(nodes: Sequence[Node], outputs: Sequence[Value], first: Sequence[V
                 break
             operand(value)
         else:
-            made = Node(node.op, tuple([new[value] for value in node.inputs]), node.types, node.loc)
-            ordered.append(made)
+            inputs = tuple([new[value] for value in node.inputs])
+            key = op_key(node.op), inputs
+            made = equal.get(key)
+            if made is None:
+                made = equal[key] = Node(node.op, inputs, node.types, node.loc)
+                ordered.append(made)
             done.add(node)
             new.update(zip(node.outputs, made.outputs, strict=True))
     body = Graph("body", tuple([new[value] for value in operands]), tuple([new[value] for value in outputs]), tuple(ordered))

@@ -21,6 +21,7 @@ from graphnn.passes.fuse_elementwise import fuse_elementwise
 from graphnn.passes.fuse_epilogue import fuse_epilogue
 from graphnn.passes.hoist_from_scan import hoist_from_scan
 from graphnn.passes.open_composites import open_composites
+from graphnn.passes.recompute import recompute
 from graphnn.passes.schedule import schedule
 from graphnn.passes.simplify import simplify
 from graphnn.passes.sparse_updates import sparse_updates
@@ -120,6 +121,7 @@ DEFAULT = Pipeline((
     open_composites,                # after simplify, which knows softmax and one_hot; before the parts can be shared
     common_subexpressions,
     dead_code,
+    recompute,                      # after the last common_subexpressions, which would undo it
     fuse_epilogue,                  # first choice of elementwise nodes: their operand is in registers
     fuse_elementwise,
     schedule,
