@@ -95,7 +95,9 @@ class Rows:
         starts = np.cumsum([0, *(len(words) for words in self._args)])
         code = [(self._code[row.kernel], start, row.tiles) for row, start in zip(self.rows, starts, strict=False)]
         words = np.concatenate(self._args) if self._args else np.zeros(0, np.int64)
-        return Table(np.array(code, np.int64).reshape(-1, 3), words, scratch_bytes=self._thread_scratch, **options)
+        table = Table(np.array(code, np.int64).reshape(-1, 3), words, scratch_bytes=self._thread_scratch, **options)
+        table.bound = self  # pyright: ignore[reportAttributeAccessIssue]  # its words point into our arrays
+        return table
 
     def run(self, threads: int) -> None:
         assert self.table().run(threads) == FINE

@@ -108,7 +108,28 @@ def test_nothing_is_read_or_written_beyond_the_images(v):
     check(v, "f32", lambda shape, kind: fenced(rng.standard_normal(shape).astype(DTYPE[kind])), Rows.run_tiles)
 
 
-THREADED = [Convolution(6, 20, 20, 16, 3, 3, 40, padding=(1, 1, 1, 1)), Convolution(2, 30, 41, 8, 5, 5, 48, (2, 2), groups=2)]
+DEPTHWISE = [
+    Convolution(2, 8, 9, 6, 3, 3, 6, padding=(1, 1, 1, 1), groups=6),
+    Convolution(1, 9, 11, 33, 3, 2, 33, (2, 3), (1, 2), (0, 2, 1, 1), groups=33),
+    Convolution(3, 1, 1, 2, 5, 5, 2, padding=(2, 2, 2, 2), groups=2),
+    Convolution(1, 4, 4, 17, 2, 2, 17, (3, 3), groups=17),
+    Convolution(2, 6, 6, 4, 3, 3, 4, (2, 2), (3, 3), (3, 3, 3, 3), groups=4),
+    Convolution(2, 3, 40, 5, 2, 4, 5, (1, 2), (1, 4), (0, 0, 9, 0), groups=5),
+]
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("v", DEPTHWISE, ids=str)
+def test_each_channel_on_its_own(v, dtype):
+    rng = np.random.default_rng(16)
+    check(v, dtype, lambda shape, kind: fenced(rng.standard_normal(shape).astype(DTYPE[kind])), Rows.run_tiles)
+
+
+THREADED = [
+    Convolution(2, 30, 30, 48, 3, 3, 48, padding=(1, 1, 1, 1), groups=48),
+    Convolution(6, 20, 20, 16, 3, 3, 40, padding=(1, 1, 1, 1)),
+    Convolution(2, 30, 41, 8, 5, 5, 48, (2, 2), groups=2),
+]
 
 
 @pytest.mark.parametrize("v", THREADED, ids=str)
@@ -137,6 +158,7 @@ EPILOGUES = [
     Convolution(1, 7, 6, 4, 2, 2, 4, (3, 3)),
     Convolution(6, 20, 20, 16, 3, 3, 40, padding=(1, 1, 1, 1)),
     Convolution(2, 9, 9, 3, 2, 2, 5, dilation=(2, 2)),
+    Convolution(2, 7, 8, 5, 3, 3, 5, (2, 1), groups=5),
 ]
 
 

@@ -21,15 +21,15 @@ from graphnn.runtime.kernels.tiling import (
     Boxes,
     Contraction,
     Epilogue,
-    Triple,
     Window,
     ceildiv,
     combine_row,
     contract_row,
+    epilogue_args,
     epilogue_row,
     round_up,
 )
-from graphnn.runtime.row import Address, Row, Scratch
+from graphnn.runtime.row import Address, Kernel, Row, Scratch
 
 _TILE_FLOPS = 2_000_000
 _TILES = 64
@@ -71,6 +71,11 @@ class Convolution:
         return self.cout // self.groups
 
     @property
+    def is_depthwise(self) -> bool:
+        """Each channel on its own: a contraction would leave most lanes of a vector empty."""
+        return self.cin_g == 1 == self.cout_g and self.groups > 1
+
+    @property
     def is_matmul(self) -> bool:
         """A 1 x 1 convolution without stride or padding is a matrix product over all pixels."""
         return (self.kh, self.kw, self.groups) == (1, 1, 1) and self.stride == (1, 1) and not any(self.padding)
@@ -87,6 +92,8 @@ def conv2d_rows(
         pixels = v.n * v.h * v.w
         a, b, c = Matrix(x, v.cin, 1), Matrix(w, v.cout, 1), Matrix(y, v.cout, 1)
         return matmul_rows(dtype, isa, (pixels, v.cin, v.cout), a, b, c, epilogue=epilogue, owner=owner)
+    if v.is_depthwise:
+        return [_depthwise_row(dtype, v, "forward", x, w, y, epilogue)]
     window = Window(
         (v.w * v.cin, v.cin, 1),
         segment=(v.stride[0], 0, 0), row=(0, v.stride[1], 0),
@@ -114,6 +121,8 @@ def conv2d_input_grad_rows(
         pixels = v.n * v.h * v.w
         a, b, c = Matrix(dy, v.cout, 1), Matrix(w, 1, v.cout), Matrix(dx, v.cin, 1)
         return matmul_rows(dtype, isa, (pixels, v.cout, v.cin), a, b, c, epilogue=epilogue, owner=owner)
+    if v.is_depthwise:
+        return [_depthwise_row(dtype, v, "input_grad", dy, w, dx, epilogue)]
     rows = []
     for vertical in _phases(v.h, v.kh, v.stride[0], v.dilation[0], v.padding[0]):
         for horizontal in _phases(v.w, v.kw, v.stride[1], v.dilation[1], v.padding[2]):
@@ -134,6 +143,12 @@ def conv2d_weight_grad_rows(
         pixels = v.n * v.h * v.w
         a, b, c = Matrix(x, 1, v.cin), Matrix(dy, v.cout, 1), Matrix(dw, v.cout, 1)
         return matmul_rows(dtype, isa, (v.cin, pixels, v.cout), a, b, c, epilogue=epilogue, owner=owner)
+    if v.is_depthwise:
+        chunks = max(1, min(16, v.n * v.oh, v.n * v.oh * v.ow // 256))
+        taps = v.kh * v.kw
+        partial = Scratch(owner, "partial sums", chunks * taps * v.cin * ITEMSIZE[dtype])
+        row = _depthwise_row(dtype, v, "weight_grad", x, dy, Address(partial), None, chunks)
+        return [row, combine_row(dtype, partial, dw, row.tiles, taps, v.cin, epilogue)]
     flat = v.groups == 1 and v.dilation[1] == 1
     line = v.kw * v.cin_g * v.cout
     window = Window(
@@ -169,6 +184,22 @@ def conv2d_weight_grad_rows(
     elif epilogue is not None and not flat:
         rows.append(epilogue_row(epilogue, total, v.cout))
     return rows
+
+
+def _depthwise_row(
+    dtype: str, v: Convolution, part: str, source: Address, weight: Address, result: Address,
+    epilogue: Epilogue | None, chunks: int = 0,
+) -> Row:  # fmt: skip
+    lines, width = (v.n * v.h, v.w) if part == "input_grad" else (v.n * v.oh, v.ow)
+    work = 2 * lines * width * v.cin * v.kh * v.kw
+    tiles = chunks or max(1, min(lines, _TILES, 8 * work // _TILE_FLOPS))
+    tile = ceildiv(lines, tiles) if lines else 1
+    args = (
+        source, weight, result, *epilogue_args(epilogue), lines, tile, v.h, v.w, v.oh, v.ow, v.cin, v.kh, v.kw,
+        *v.stride, *v.dilation, v.padding[0], v.padding[2],
+    )  # fmt: skip
+    kernel = Kernel.of("graphnn.runtime.kernels.depthwise:depthwise", dtype=dtype, part=part)
+    return Row(kernel, args, max(1, ceildiv(lines, tile)))
 
 
 def _groups(v: Convolution, a: int, b: int, c: int) -> dict:
