@@ -270,7 +270,7 @@ def _save_arrays(path: str, arrays: dict[str, np.ndarray]) -> None:
     from graphnn.files.atomic import write_atomically
 
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, **arrays)  # pyright: ignore[reportArgumentType]
     write_atomically(path, [buffer.getbuffer()])
 
 
