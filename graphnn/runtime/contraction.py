@@ -8,6 +8,8 @@ What is fixed when it is compiled is a `TileSet`: the dtype, the lanes of a vect
 tile is emitted. Each (height, width) is a private function of the module; `tile_call` picks one by a switch.
 """
 
+# pyright: basic, reportMissingParameterType=false
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -145,8 +147,8 @@ class _Tile:
         return inner
 
     def multiply_add(self, a: Any, bb: Any, sums: list[Any]) -> list[Any]:
-        b, lanes = self.b, self.tiles.lanes
-        fma = _declare(self.module, f"llvm.fma.{self.suffix}", self.vector, [self.vector] * 3)
+        b = self.b
+        fma = _declare(self.module, f"llvm.fmuladd.{self.suffix}", self.vector, [self.vector] * 3)
         columns = []
         for j in range(self.width):
             place, offset = divmod(j, self.tiles.panel)
@@ -212,6 +214,7 @@ class _Tile:
         """Write the tile, adding what C holds when `add`."""
         b = self.b
         zero = ir.Constant(self.vector, [0.0] * self.tiles.lanes)
+        old_masks: list[Any] = []
         if self.tiles.masked:
             no, yes = (ir.Constant(self.masks[0].type, [bit] * self.tiles.lanes) for bit in (0, 1))
             old_masks = [b.select(add, self.mask(j) or yes, no) for j in range(self.width)]
@@ -226,12 +229,13 @@ class _Tile:
 def tile_call(tiles: TileSet) -> Any:
     """An intrinsic `tile(height, width, a, b, c, last, accumulate, block)` for this set of tiles.
 
-    Addresses are integers, `width` is in vectors, `last` is the number of columns in the last panel, `block` the address of the LOOP_SLOTS numbers of the loops.
+    Addresses are integers, `width` is in vectors, `last` is the number of columns in the last panel, `block` the address
+    of the LOOP_SLOTS numbers of the loops.
     """
 
     @intrinsic
     def tile(typingctx, height, width, a, b, c, last, accumulate, block):
-        def emit(context, builder: Any, signature, arguments):
+        def emit(context, builder, signature, arguments):
             height, width, a, b, c, last, accumulate, block = arguments
             call = [builder.inttoptr(p, BYTE_POINTER) for p in (a, b, c)]
             call += [last, accumulate, builder.inttoptr(block, I64.as_pointer())]
@@ -259,7 +263,7 @@ def transpose_call(dtype: str, lanes: int) -> Any:
 
     @intrinsic
     def transpose(typingctx, to, to_stride, source, source_stride):
-        def emit(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        def emit(context, b, signature, arguments):
             to, to_stride, source, source_stride = arguments
 
             def at(base: Any, stride: Any, i: int) -> Any:
@@ -306,8 +310,8 @@ def dots_call(dtype: str, lanes: int, registers: int) -> Any:
         module = function.module
         a, a_stride, bb, b_stride, n, to = function.args
         b: Any = ir.IRBuilder(function.append_basic_block("entry"))
-        fma = _declare(module, f"llvm.fma.{suffix}", vector, [vector] * 3)
-        scalar_fma = _declare(module, f"llvm.fma.{dtype}", ELEMENT[dtype], [ELEMENT[dtype]] * 3)
+        fma = _declare(module, f"llvm.fmuladd.{suffix}", vector, [vector] * 3)
+        scalar_fma = _declare(module, f"llvm.fmuladd.{dtype}", ELEMENT[dtype], [ELEMENT[dtype]] * 3)
         add = _declare(module, f"llvm.vector.reduce.fadd.{suffix}", ELEMENT[dtype], [ELEMENT[dtype], vector])
         starts = [b.add(a, b.mul(a_stride, ir.Constant(I64, i))) for i in range(height)]
         starts += [b.add(bb, b.mul(b_stride, ir.Constant(I64, j))) for j in range(width)]
@@ -352,7 +356,7 @@ def dots_call(dtype: str, lanes: int, registers: int) -> Any:
 
     @intrinsic
     def dots(typingctx, rows, a, a_stride, b, b_stride, n, to):
-        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def emit(context, builder, signature, arguments):
             done = builder.append_basic_block("dots.done")
             switch = builder.switch(arguments[0], done)
             for height in (1, 2, 4):

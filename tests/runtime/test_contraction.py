@@ -85,7 +85,8 @@ def test_rows_are_split_into_tiles_that_exist_and_are_not_low(tallest):
         while left:
             tiles.append(words[left // 15] >> 4 * (left % 15) & 15)
             left -= tiles[-1]
-        assert left == 0 and set(tiles) <= set(heights(tallest)), (rows, tiles)
+        assert left == 0
+        assert set(tiles) <= set(heights(tallest)), (rows, tiles)
         assert len(tiles) <= 3
         # A step of a tile takes as long as its rows, or the latency of a multiply-add, 4: little of it is wasted.
         assert tallest == 4 or sum(max(h, 4) for h in tiles) <= max(4, rows + 1), (rows, tiles)

@@ -12,6 +12,8 @@ A is seen as a tensor [h, w, c] whose coordinates are sums of the loop counters 
 transpose, or an image under a sliding window.
 """
 
+# pyright: basic, reportCallIssue=false, reportMissingParameterType=false
+
 from __future__ import annotations
 
 # Argument slots of `contract`. Strides are in bytes; a `TILE_` is a size of the box, a `GRID_` a number of boxes. The slots

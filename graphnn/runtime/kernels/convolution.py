@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from math import gcd
+from typing import Any
 
 from graphnn.runtime.instruction_set import InstructionSet
 from graphnn.runtime.kernels.matmul import Matrix, matmul_rows
@@ -202,7 +203,7 @@ def _depthwise_row(
     return Row(kernel, args, max(1, ceildiv(lines, tile)))
 
 
-def _groups(v: Convolution, a: int, b: int, c: int) -> dict:
+def _groups(v: Convolution, a: int, b: int, c: int) -> dict[str, Any]:
     """Groups are batches whose operands lie side by side in the channels."""
     return {"batch": ((v.groups, a, b, c),), "epilogue_batch_col": c} if v.groups > 1 else {}
 
@@ -302,7 +303,7 @@ def _image_row(c: Contraction, isa: InstructionSet) -> Row:
 
 def _weight_boxes(c: Contraction, isa: InstructionSet, times: int, total: int) -> Boxes:
     """A contraction whose sum runs over the pixels: blocks of image rows, dealt to a fixed number of partial sums."""
-    size, panel = ITEMSIZE[c.dtype], isa.tile(c.dtype)[1]
+    panel = isa.tile(c.dtype)[1]
     if c.depth == 0:
         return Boxes(c.rows, c.cols, c.segments, pack=True, stage=True)
     block = max(1, min(c.k[1], 256 // max(1, c.k[2])))
