@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 
 from graphnn.ir.graph import Graph, Node, Value
 from graphnn.ir.iteration_space import fusible, iteration_space
@@ -27,6 +27,7 @@ from graphnn.passes.sample_sizes import sample_nbytes
 
 MAX_NODES = 40          # of one body, and
 MAX_OPERANDS = 24       # of one kernel: beyond these, compiling takes long and registers run out
+NEGLIGIBLE = 64         # bytes: that two kernels read the same number is no reason to unite them
 
 COPIED = frozenset({"expand", "reshape", "iota", "size_of"})
 
@@ -41,79 +42,94 @@ def fuse_elementwise(graph: Graph) -> Graph:
 
 @dataclass(eq=False)
 class _Part:
-    """A group while groups grow. Sets of nodes are bit masks over positions."""
+    """A group while groups grow. Values go by their numbers; sets of nodes are bit masks over positions."""
 
     members: list[int]                      # positions, sorted
     bits: int
     below: int                              # all that depends on it, directly or not
-    reads: dict[Value, None] = field(default_factory=dict)      # from outside, in order of first use
-    makes: list[Value] = field(default_factory=list)
+    reads: dict[int, None] = field(default_factory=dict)        # from outside, in order of first use
+    makes: list[int] = field(default_factory=list)
 
 
 class _Search:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.nodes = graph.nodes
-        self.position = {node: i for i, node in enumerate(self.nodes)}
-        self.results = set(graph.results)
+        self.values: list[Value] = []
+        self.maker: list[int] = []                      # the position of the node that makes a value; -1 for an input
+        self.nbytes: list[int] = []
+        number = self._number_values()
+        self.inputs = [tuple([number[value] for value in node.inputs]) for node in self.nodes]
+        self.outputs = [tuple([number[value] for value in node.outputs]) for node in self.nodes]
+        self.is_result = [False] * len(self.values)
+        for value in graph.results:
+            self.is_result[number[value]] = True
         self.joins = [fusible(node) and node.op.name not in COPIED and node.op.name != "constant" for node in self.nodes]
         self.copied = [node.op.name in COPIED and fusible(node) for node in self.nodes]
-        self.sources: list[tuple[Value, ...]] = [self._sources(i) for i in range(len(self.nodes))]
+        self.sources = [self._sources(i) for i in range(len(self.nodes))]
         self.readers = self._readers()
-        self.part_of: list[_Part | None] = [None] * len(self.nodes)
+        self.part_of: list[_Part] = []
         self.parts: dict[int, _Part] = {}
         self._first_parts()
 
     # -------------------------------------------------------------------------------------------- the graph
 
-    def _sources(self, i: int) -> tuple[Value, ...]:
+    def _number_values(self) -> dict[Value, int]:
+        number: dict[Value, int] = {}
+
+        def add(value: Value, maker: int) -> None:
+            number[value] = len(self.values)
+            self.values.append(value)
+            self.maker.append(maker)
+            self.nbytes.append(sample_nbytes(value.type))
+
+        for value in self.graph.inputs:
+            add(value, -1)
+        for i, node in enumerate(self.nodes):
+            for value in node.outputs:
+                add(value, i)
+        return number
+
+    def _sources(self, i: int) -> tuple[int, ...]:
         """What node i reads, copied nodes looked through; all its inputs when it cannot join a group."""
-        node = self.nodes[i]
         if not self.joins[i]:
-            return node.inputs
-        found: dict[Value, None] = {}
-        stack = list(reversed(node.inputs))
+            return self.inputs[i]
+        found: dict[int, None] = {}
+        stack = list(reversed(self.inputs[i]))
         while stack:
             value = stack.pop()
-            if self._is_copied(value):
-                stack += reversed(value.node.inputs)
+            maker = self.maker[value]
+            if maker >= 0 and self.copied[maker]:
+                stack += reversed(self.inputs[maker])
             else:
                 found[value] = None
         return tuple(found)
 
-    def _is_copied(self, value: Value) -> bool:
-        i = self.position.get(value.node)
-        return i is not None and self.copied[i]
-
-    def _readers(self) -> dict[Value, list[int]]:
+    def _readers(self) -> list[list[int]]:
         """Who reads each value; a copied node only when somebody outside of all groups needs it."""
-        readers: dict[Value, list[int]] = {}
+        readers: list[list[int]] = [[] for _ in self.values]
         for i in range(len(self.nodes) - 1, -1, -1):
             if self.copied[i]:
-                output = self.nodes[i].outputs[0]
-                if output not in self.results and output not in readers:
+                (output,) = self.outputs[i]
+                if not self.is_result[output] and not readers[output]:
                     continue
-            for value in self.sources[i]:
-                readers.setdefault(value, []).append(i)
+            for value in dict.fromkeys(self.sources[i]):
+                readers[value].append(i)
         return readers
 
     def _first_parts(self) -> None:
         below = [0] * len(self.nodes)
         for i in range(len(self.nodes) - 1, -1, -1):
-            for value in self.nodes[i].outputs:
-                for reader in self.readers.get(value, ()):
+            for value in self.outputs[i]:
+                for reader in self.readers[value]:
                     below[i] |= below[reader] | 1 << reader
+        for i in range(len(self.nodes)):
             part = _Part([i], 1 << i, below[i])
             if self.joins[i]:
                 part.reads = dict.fromkeys(self.sources[i])
-                part.makes = [self.nodes[i].outputs[0]]
-            self.part_of[i] = part
+                part.makes = list(self.outputs[i])
+            self.part_of.append(part)
             self.parts[id(part)] = part
-
-    def _part(self, i: int) -> _Part:
-        part = self.part_of[i]
-        assert part is not None, "every node is in a part"
-        return part
 
     # -------------------------------------------------------------------------------------------- the search
 
@@ -126,16 +142,17 @@ class _Search:
             if a.members[0] > b.members[0]:
                 a, b = b, a
             key = (a.members[0], b.members[0])
+            if pairs.get(key) == (a, b):
+                return
             saved = self._saved(a, b)
-            if saved and pairs.get(key) != (a, b):
+            if saved:
                 pairs[key] = (a, b)
-                heap.append((-saved, *key))
+                heappush(heap, (-saved, *key))
 
         for i, joins in enumerate(self.joins):
             if joins:
-                for other in self._neighbours(self._part(i)):
-                    offer(self._part(i), other)
-        heapify(heap)
+                for other in self._neighbours(self.part_of[i]):
+                    offer(self.part_of[i], other)
         while heap:
             saved, first, second = heappop(heap)
             a, b = pairs[first, second]
@@ -144,32 +161,26 @@ class _Search:
             if not self._convex(a, b) or not self._valid(a, b):
                 continue
             union = self._unite(a, b)
-            before = len(heap)
             for other in self._neighbours(union):
                 offer(union, other)
-            added = heap[before:]
-            del heap[before:]
-            for item in added:
-                heappush(heap, item)
 
     def _neighbours(self, part: _Part) -> list[_Part]:
         """The parts that it could unite with: what it reads from, what reads it, and what reads the same."""
         found: dict[int, _Part] = {}
 
         def add(i: int) -> None:
-            other = self._part(i)
+            other = self.part_of[i]
             if self.joins[i] and other is not part:
                 found[other.members[0]] = other
 
         for value in part.reads:
-            made = self.position.get(value.node)
-            if made is not None:
-                add(made)
-            if sample_nbytes(value.type) > 64:
+            if self.maker[value] >= 0:
+                add(self.maker[value])
+            if self.nbytes[value] > NEGLIGIBLE:
                 for reader in self.readers[value]:
                     add(reader)
         for value in part.makes:
-            for reader in self.readers.get(value, ()):
+            for reader in self.readers[value]:
                 add(reader)
         return list(found.values())
 
@@ -177,31 +188,31 @@ class _Search:
         """Bytes that are not read or written any more when two parts become one."""
         both = a.bits | b.bits
         total = 0
+        for value in a.reads.keys() & b.reads.keys():
+            if self.nbytes[value] > NEGLIGIBLE:
+                total += self.nbytes[value]
         for reader, maker in ((a, b), (b, a)):
-            for value in reader.reads:
-                if value in maker.reads:
-                    total += sample_nbytes(value.type) if reader is a and sample_nbytes(value.type) > 64 else 0
-                elif self.position.get(value.node, -1) >= 0 and maker.bits >> self.position[value.node] & 1:
-                    total += sample_nbytes(value.type) * (1 if self._read_outside(value, both) else 2)
+            for value in maker.makes:
+                if value in reader.reads:
+                    total += self.nbytes[value] * (1 if self._read_outside(value, both) else 2)
         return total
 
-    def _read_outside(self, value: Value, bits: int) -> bool:
-        return value in self.results or any(not bits >> reader & 1 for reader in self.readers.get(value, ()))
+    def _read_outside(self, value: int, bits: int) -> bool:
+        return self.is_result[value] or any([not bits >> reader & 1 for reader in self.readers[value]])
 
     def _convex(self, a: _Part, b: _Part) -> bool:
         for start, end in ((a, b), (b, a)):
             if not start.below & end.bits:
                 continue
             for value in start.makes:
-                for reader in self.readers.get(value, ()):
-                    other = self._part(reader)
+                for reader in self.readers[value]:
+                    other = self.part_of[reader]
                     if other is not start and other is not end and other.below & end.bits:
                         return False
         return True
 
     def _valid(self, a: _Part, b: _Part) -> bool:
-        members = sorted(a.members + b.members)
-        nodes, reads, makes = self._body(members)
+        nodes, reads, makes = self._body(sorted(a.members + b.members))
         if len(nodes) > MAX_NODES or len(reads) > MAX_OPERANDS:
             return False
         return iteration_space(Graph("group", tuple(reads), tuple(makes), tuple(nodes))) is not None
@@ -209,26 +220,25 @@ class _Search:
     def _body(self, members: Sequence[int]) -> tuple[list[Node], list[Value], list[Value]]:
         """The nodes of a body in order, copies included, what it reads, and what it gives."""
         inside = set(members)
-        reads: dict[Value, None] = {}
+        reads: dict[int, None] = {}
         stack = list(members)
         while stack:
-            for value in self.nodes[stack.pop()].inputs:
-                i = self.position.get(value.node)
-                if i is not None and (i in inside or self.copied[i]):
+            for value in self.inputs[stack.pop()]:
+                i = self.maker[value]
+                if i >= 0 and (i in inside or self.copied[i]):
                     if i not in inside:
                         inside.add(i)
                         stack.append(i)
                 else:
                     reads[value] = None
         bits = sum([1 << i for i in members])
-        makes = [v for i in members for v in self.nodes[i].outputs if self._read_outside(v, bits)]
-        return [self.nodes[i] for i in sorted(inside)], list(reads), makes
+        makes = [self.values[v] for i in members for v in self.outputs[i] if self._read_outside(v, bits)]
+        return [self.nodes[i] for i in sorted(inside)], [self.values[v] for v in reads], makes
 
     def _unite(self, a: _Part, b: _Part) -> _Part:
         bits = a.bits | b.bits
         union = _Part(sorted(a.members + b.members), bits, (a.below | b.below) & ~bits)
-        outside = len(self.nodes)                       # the position of inputs: in no part
-        union.reads = dict.fromkeys([v for v in (*a.reads, *b.reads) if not bits >> self.position.get(v.node, outside) & 1])
+        union.reads = dict.fromkeys([v for v in (*a.reads, *b.reads) if self.maker[v] < 0 or not bits >> self.maker[v] & 1])
         union.makes = [v for v in (*a.makes, *b.makes) if self._read_outside(v, bits)]
         del self.parts[id(a)], self.parts[id(b)]
         reach = union.below | bits

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 
 from graphnn.ir.dims import Size
 from graphnn.ir.graph import Graph, Node, Value, collect
@@ -66,24 +67,39 @@ def _epilogue(node: Node, tail: Sequence[Node], index: _Index) -> Group:
 
 @dataclass
 class _Index:
-    """The graph as the growth of tails sees it."""
+    """The graph as the growth of tails sees it. Sets of nodes are bit masks over positions."""
 
     graph: Graph
     position: dict[Node, int]
     results: set[Value]
     needed: set[Node]                           # what leads to more than updates
-    group: dict[Node, frozenset[Node]]          # the nodes already in one epilogue with a node
+    below: list[int]                            # what depends on each node, epilogues made so far taken as one node each
+    joined: int = 0                             # the nodes that are in an epilogue
 
     @classmethod
     def of(cls, graph: Graph) -> _Index:
+        position = {node: i for i, node in enumerate(graph.nodes)}
         heavy = [value for node in graph.nodes if node.op.fusion in (Fusion.CONTRACT, Fusion.OPAQUE)
                  and not isinstance(node.op, Fused) for value in node.inputs]
-        needed = set(collect([*graph.outputs, *heavy]))
-        return cls(graph, {node: i for i, node in enumerate(graph.nodes)}, set(graph.results), needed, {})
+        below = [0] * len(graph.nodes)
+        for i in range(len(graph.nodes) - 1, -1, -1):
+            for value in graph.nodes[i].outputs:
+                for use in graph.uses.get(value, ()):
+                    reader = position[use.node]
+                    below[i] |= below[reader] | 1 << reader
+        return cls(graph, position, set(graph.results), set(collect([*graph.outputs, *heavy])), below)
 
     def join(self, node: Node, tail: Sequence[Node]) -> None:
-        together = frozenset((node, *tail))
-        self.group.update(dict.fromkeys(together, together))
+        """Note that these nodes are one node from now on."""
+        members = [self.position[n] for n in (node, *tail)]
+        bits = sum([1 << i for i in members])
+        reach = bits
+        for i in members:
+            reach |= self.below[i]
+        self.below = [mask | reach if mask & bits else mask for mask in self.below]
+        for i in members:
+            self.below[i] |= reach
+        self.joined |= bits
 
     def readers(self, value: Value) -> list[Node]:
         return [use.node for use in self.graph.uses.get(value, ())]
@@ -91,36 +107,29 @@ class _Index:
     def read_outside(self, value: Value, inside: set[Node]) -> bool:
         return value in self.results or any(reader not in inside for reader in self.readers(value))
 
-    def after(self, node: Node) -> set[Node]:
-        """All nodes that depend on `node`, epilogues made so far taken as one node each."""
-        found: set[Node] = set()
-        stack = [node]
-        while stack:
-            for value in stack.pop().outputs:
-                for reader in self.readers(value):
-                    if reader not in found:
-                        together = self.group.get(reader, (reader,))
-                        found.update(together)
-                        stack += together
-        return found
+    def _is_below(self, value: Value, node: Node) -> bool:
+        i = self.position.get(value.node)
+        return i is not None and bool(self.below[self.position[node]] >> i & 1)
 
     def tail(self, node: Node) -> list[Node]:
         """The nodes to run as the epilogue of `node`, in order."""
-        if not any(_elementwise(reader, node.output.shape) for reader in self.readers(node.output)):
-            return []
-        after = self.after(node)
+        shape = node.output.shape
         inside: set[Node] = {node}
-        full: set[Value] = {node.output}
-        for candidate in sorted(after, key=self.position.__getitem__):
-            if len(inside) > MAX_NODES or candidate in self.group or candidate not in self.needed:
+        heap = [self.position[reader] for reader in self.readers(node.output)]
+        heapify(heap)
+        while heap and len(inside) <= MAX_NODES:
+            i = heappop(heap)
+            candidate = self.graph.nodes[i]
+            if candidate in inside or self.joined >> i & 1 or candidate not in self.needed or not _elementwise(candidate, shape):
                 continue
-            if not _elementwise(candidate, node.output.shape):
-                continue
-            if all(v in full or (v.node not in after and _tile_operand(v, node.output.shape)) for v in candidate.inputs):
+            if all(v.node in inside or (_tile_operand(v, shape) and not self._is_below(v, node)) for v in candidate.inputs):
                 inside.add(candidate)
-                full.add(candidate.output)
+                for reader in self.readers(candidate.output):
+                    heappush(heap, self.position[reader])
+        if len(inside) == 1:
+            return []
         inside = self._worth(node, inside)
-        self._pull_side_chains(node, inside, after)
+        self._pull_side_chains(node, inside)
         self._limit_operands(node, inside)
         tail = sorted(inside - {node}, key=self.position.__getitem__)
         results = [v for n in inside for v in n.outputs if self.read_outside(v, inside)]
@@ -147,14 +156,16 @@ class _Index:
     def _stored_bytes(self, inside: set[Node]) -> int:
         return sum([sample_nbytes(value.type) for n in inside for value in n.outputs if self.read_outside(value, inside)])
 
-    def _pull_side_chains(self, node: Node, inside: set[Node], after: set[Node]) -> None:
+    def _pull_side_chains(self, node: Node, inside: set[Node]) -> None:
         """Take in full-size operands made by elementwise nodes that nobody else needs."""
         shape = node.output.shape
         stack = [value for n in sorted(inside - {node}, key=self.position.__getitem__) for value in n.inputs]
         while stack and len(inside) <= MAX_NODES:
             value = stack.pop()
             made = value.node
-            if made in inside or made in after or made in self.group or not _elementwise(made, shape):
+            if made in inside or not _elementwise(made, shape) or self._is_below(value, node):
+                continue
+            if self.joined >> self.position[made] & 1:
                 continue
             if all(_tile_operand(v, shape) for v in made.inputs) and not self.read_outside(value, inside - {node}):
                 inside.add(made)

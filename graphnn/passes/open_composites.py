@@ -14,7 +14,7 @@ from graphnn.ir.ops.softmax import LogSoftmax, Softmax
 from graphnn.ir.rewrite import rewrite
 from graphnn.passes.bodies import also_in_bodies
 
-MAX_STEPS = 64          # how far upstream of a sum its reductions are looked for
+MAX_STEPS = 24          # how far upstream of a sum its reductions are looked for
 
 
 @also_in_bodies

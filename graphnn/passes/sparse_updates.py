@@ -52,10 +52,10 @@ def sparse_updates(graph: Graph) -> Graph:
 
 def _rows(graph: Graph, value: Value) -> list[_Rows] | None:
     """`value` as rows added to zeros; None when it is not, or when somebody else reads what it is made of."""
-    if len(graph.uses.get(value, ())) != 1 or value in graph.results:
+    if len(graph.uses.get(value, ())) != 1:
         return None
     op, inputs = value.node.op, value.node.inputs
-    if isinstance(op, ScatterAdd):
+    if isinstance(op, ScatterAdd) and value not in graph.results:
         base, ids, updates = inputs
         below = [] if number(base) == 0 else _rows(graph, base)
         return None if below is None else [*below, _Rows(op.axis, ids, updates)]
