@@ -83,7 +83,7 @@ def matmul_rows(
     window = Window((0, a.row, a.col), row=(0, 1, 0), k=((0, 0, 0), (0, 0, 0), (0, 0, 1)))
     if k and a.col == 1 and b.row == 1 and m <= _FEW_ROWS and n > 1 and len(dims) <= 1:
         return [_dots_row(dtype, isa, (m, k, n), a, b, c, dims, epilogue)]
-    if not dims and n <= _FEW_COLS // ITEMSIZE[dtype] and m >= 16 * n and k >= 16:
+    if not dims and n <= _FEW_COLS // ITEMSIZE[dtype] and m >= max(16, 2 * n):
         # A vector of C would be mostly empty: multiply the other way round.
         turned = Address(Scratch(owner, "transposed product", m * n * ITEMSIZE[dtype]))
         rows = matmul_rows(dtype, isa, (n, k, m), b.mT, a.mT, Matrix(turned, m, 1), owner=(owner, "transposed"))
