@@ -88,8 +88,8 @@ class Card:
 
     @property
     def mini_chip(self) -> str:
-        """What a small card says besides its op: the first constant or state it reads."""
-        return next((chip.text.partition(" ")[0] for chip in self.chips if chip.kind != "update"), "")
+        """What a small card says besides its op: the constant or state it reads, the one with the shortest name."""
+        return min((chip.text.partition(" ")[0] for chip in self.chips if chip.kind != "update"), key=len, default="")
 
 
 def colour_of(node: Node) -> str:

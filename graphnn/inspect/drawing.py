@@ -11,10 +11,11 @@ from html import escape
 from itertools import pairwise
 from pathlib import Path
 
-from graphnn.inspect.blocks import LABEL_SIZE, Box, Page, Wire, arrange
+from graphnn.inspect.blocks import LABEL_SIZE, Box
 from graphnn.inspect.cards import CHIP_GAP, CHIP_HEIGHT, CHIP_SIZE, LIST_SIZE, MINI_SIZE, NAME_SIZE, PAD, TYPE_SIZE, Card, clean
 from graphnn.inspect.figures import bytes_text, count_text, total, try_flops
 from graphnn.inspect.layered import Point
+from graphnn.inspect.page import Page, Wire, arrange
 from graphnn.ir.graph import Graph
 
 # What stands in the legend: class, words, and its colours (fill, border, bar).
