@@ -120,7 +120,7 @@ BATCHES = [
 
 @pytest.mark.parametrize("batches", BATCHES, ids=str)
 @pytest.mark.parametrize("transposed", TRANSPOSES)
-@pytest.mark.parametrize("sizes", [(1, 4, 5), (6, 7, 33), (17, 20, 40)])
+@pytest.mark.parametrize("sizes", [(1, 4, 5), (6, 7, 33), (17, 20, 40), (20, 6, 3)])
 def test_batches_that_broadcast(sizes, transposed, batches):
     rng = np.random.default_rng(5)
     m, k, n = sizes

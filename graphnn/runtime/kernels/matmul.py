@@ -86,7 +86,8 @@ def matmul_rows(
     if not dims and n <= _FEW_COLS // ITEMSIZE[dtype] and m >= max(16, 2 * n):
         # A vector of C would be mostly empty: multiply the other way round.
         turned = Address(Scratch(owner, "transposed product", m * n * ITEMSIZE[dtype]))
-        rows = matmul_rows(dtype, isa, (n, k, m), b.mT, a.mT, Matrix(turned, m, 1), owner=(owner, "transposed"))
+        left, right = replace(b.mT, batch=()), replace(a.mT, batch=())
+        rows = matmul_rows(dtype, isa, (n, k, m), left, right, Matrix(turned, m, 1), owner=(owner, "transposed"))
         return [*rows, transpose_row(dtype, isa, turned, c.address, m, n, c.row, epilogue)]
     if a.col != 1 and a.row == 1:
         window = Window((0, a.col, a.row), row=(0, 0, 1), k=((0, 0, 0), (0, 0, 0), (0, 1, 0)))
