@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from graphnn.errors import UnsupportedError
-from graphnn.ir.graph import Graph
+from graphnn.errors import UnsupportedError, VerifyError
+from graphnn.ir.graph import Graph, Node, Value
+from graphnn.ir.rewrite import rewrite
 from graphnn.ir.verify import verify
+from graphnn.passes.bodies import also_in_bodies
 from graphnn.passes.pipeline import DEFAULT, Pass
 from graphnn.runtime.executable import Executable, NumpyEngine, PlanEngine
+from graphnn.runtime.lowering import has_rule
 from graphnn.runtime.plan import Program
 from graphnn.runtime.state import State
 
@@ -38,5 +41,21 @@ def compile_graph(
     state.add(graph)
     if backend == "numpy":
         return Executable(graph, graph, state, NumpyEngine(graph, state), backend)
-    optimised = pipeline(graph)
+    optimised = pipeline(open_ops_without_kernels(graph))
     return Executable(graph, optimised, state, PlanEngine(Program(optimised), state), backend)
+
+
+@also_in_bodies
+def open_ops_without_kernels(graph: Graph) -> Graph:
+    """The graph with ops that no kernel lowers, such as users' own, written in others by their `decompose`."""
+
+    def rule(node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
+        if has_rule(node.op):
+            return None
+        made = node.op.decompose(*inputs)
+        if made is not None and tuple(value.type for value in made) != node.types:
+            raise VerifyError(f"{node.op.name}: decompose gives {', '.join(str(v.type) for v in made)}, "
+                              f"infer says {', '.join(map(str, node.types))}")
+        return made
+
+    return graph if all(has_rule(node.op) for node in graph.nodes) else rewrite(graph, rule)

@@ -17,7 +17,7 @@ from graphnn.ir.dims import Size, bind_size
 from graphnn.ir.graph import Graph, Node, Value
 from graphnn.ir.iteration_space import scalar_of
 from graphnn.ir.op import Op, make_node
-from graphnn.ir.ops import arithmetic, casting, compare, functions
+from graphnn.ir.ops import casting
 from graphnn.ir.ops.fused import Epilogue, Fused
 from graphnn.ir.ops.inputs import Input
 from graphnn.ir.ops.reduce import LogSumExp, Max, Min, Prod, Sum
@@ -31,6 +31,7 @@ from graphnn.runtime.fused_writer import Slot
 from graphnn.runtime.kernels.contractions import contraction_rows
 from graphnn.runtime.lowering import Lowering, lowers
 from graphnn.runtime.row import Address, Arg, Kernel, Row
+from graphnn.runtime.scalar_formulas import FORMULAS
 
 LANES = 64
 TILE_BYTES = 32 << 10
@@ -47,14 +48,7 @@ MOST_CHUNKS = 32
 Operand = Address | np.generic
 """Memory, or a number that is known when the row is made."""
 
-ELEMENTWISE: tuple[type[Op], ...] = (
-    arithmetic.Add, arithmetic.Sub, arithmetic.Mul, arithmetic.Div, arithmetic.Pow, arithmetic.Minimum, arithmetic.Maximum,
-    arithmetic.Mod, arithmetic.FloorDiv, functions.Neg, functions.Abs, functions.Sign, functions.Exp, functions.Expm1,
-    functions.Log, functions.Log1p, functions.Sqrt, functions.Rsqrt, functions.Tanh, functions.Sigmoid, functions.Erf,
-    functions.Sin, functions.Cos, functions.Floor, functions.Ceil, functions.Round, functions.Relu, compare.Equal,
-    compare.Less, compare.LessEqual, compare.LogicalAnd, compare.LogicalOr, compare.LogicalNot, compare.IsFinite,
-    compare.Where, casting.Cast, casting.StopGradient,
-)  # fmt: skip
+ELEMENTWISE: tuple[type[Op], ...] = (*FORMULAS, casting.Cast)
 
 
 @lowers(Fused)
