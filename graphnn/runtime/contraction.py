@@ -59,19 +59,19 @@ def _splat(b: Any, scalar: Any, vector: ir.VectorType) -> Any:
     return b.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, vector.count), [0] * vector.count))
 
 
-def _declare(module: ir.Module, name: str, result: ir.Type, arguments: list[ir.Type]) -> ir.Function:
+def declare(module: ir.Module, name: str, result: ir.Type, arguments: list[ir.Type]) -> ir.Function:
     found = module.globals.get(name)
     return found if found is not None else ir.Function(module, ir.FunctionType(result, arguments), name)
 
 
-def _make_private(function: Any) -> None:
+def make_private(function: Any) -> None:
     """One body, called from wherever the module needs it."""
     function.linkage = "internal"
     function.attributes.add("noinline")
     function.attributes.add("nounwind")
 
 
-def _do_not_unroll(module: ir.Module) -> ir.MDValue:
+def do_not_unroll(module: ir.Module) -> ir.MDValue:
     """A loop annotation: the tiles fill the machine as they are, and unrolled ones take three times as long to compile."""
     loop = module.add_metadata([ir.MetaDataString(module, f"loop {len(module.metadata)}")])
     disable = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
@@ -92,9 +92,9 @@ class _Tile:
     def function(self) -> ir.Function:
         name = f"tile.{self.suffix}.{self.height}x{self.width}"
         arguments = [BYTE_POINTER, BYTE_POINTER, BYTE_POINTER, I64, I64, I64.as_pointer()]
-        function = _declare(self.module, name, ir.VoidType(), arguments)
+        function = declare(self.module, name, ir.VoidType(), arguments)
         if not function.blocks:
-            _make_private(function)
+            make_private(function)
             self.emit(function)
         return function
 
@@ -142,13 +142,13 @@ class _Tile:
             phi.add_incoming(later, b.block)
         after = b.append_basic_block(f"after{level}")
         branch = b.cbranch(b.icmp_signed("<", step, trips), body, after)
-        branch.set_metadata("llvm.loop", _do_not_unroll(self.module))
+        branch.set_metadata("llvm.loop", do_not_unroll(self.module))
         b.position_at_end(after)
         return inner
 
     def multiply_add(self, a: Any, bb: Any, sums: list[Any]) -> list[Any]:
         b = self.b
-        fma = _declare(self.module, f"llvm.fmuladd.{self.suffix}", self.vector, [self.vector] * 3)
+        fma = declare(self.module, f"llvm.fmuladd.{self.suffix}", self.vector, [self.vector] * 3)
         columns = []
         for j in range(self.width):
             place, offset = divmod(j, self.tiles.panel)
@@ -186,7 +186,7 @@ class _Tile:
         align = BYTES[self.tiles.dtype]
         if mask is None:
             return b.load(at, align=align)
-        load = _declare(
+        load = declare(
             self.module,
             f"llvm.masked.load.{self.suffix}.p0",
             self.vector,
@@ -202,7 +202,7 @@ class _Tile:
         if mask is None:
             b.store(value, at, align=align)
             return
-        store = _declare(
+        store = declare(
             self.module,
             f"llvm.masked.store.{self.suffix}.p0",
             ir.VoidType(),
@@ -254,129 +254,3 @@ def tile_call(tiles: TileSet) -> Any:
         return types.void(*[types.int64] * 8), emit
 
     return tile
-
-
-def transpose_call(dtype: str, lanes: int) -> Any:
-    """An intrinsic `transpose(to, to_stride, source, source_stride)` of a square of lanes x lanes; strides in bytes."""
-    element, align = ELEMENT[dtype], BYTES[dtype]
-    vector = ir.VectorType(element, lanes)
-
-    @intrinsic
-    def transpose(typingctx, to, to_stride, source, source_stride):
-        def emit(context, b, signature, arguments):
-            to, to_stride, source, source_stride = arguments
-
-            def at(base: Any, stride: Any, i: int) -> Any:
-                return b.inttoptr(b.add(base, b.mul(stride, ir.Constant(I64, i))), vector.as_pointer())
-
-            rows = [b.load(at(source, source_stride, i), align=align) for i in range(lanes)]
-            for i, row in enumerate(_transposed(b, rows)):
-                b.store(row, at(to, to_stride, i), align=align)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 4), emit
-
-    return transpose
-
-
-def _transposed(b: Any, rows: list[Any]) -> list[Any]:
-    """The transpose of a square in vectors."""
-    lanes, rows = len(rows), list(rows)
-    # Each step exchanges, between rows `step` apart, the blocks of `step` elements off the diagonal.
-    step = lanes // 2
-    while step:
-        low = [j if not j & step else lanes + j - step for j in range(lanes)]
-        high = [j + step if not j & step else lanes + j for j in range(lanes)]
-        for i in range(lanes):
-            if not i & step:
-                pair = rows[i], rows[i + step]
-                rows[i], rows[i + step] = (
-                    b.shuffle_vector(*pair, ir.Constant(ir.VectorType(I32, lanes), picks)) for picks in (low, high)
-                )
-        step //= 2
-    return rows
-
-
-def dots_call(dtype: str, lanes: int, registers: int) -> Any:
-    """An intrinsic `dots(rows, a, a_stride, b, b_stride, n, to)`: dot products of rows of A with rows of B, along memory.
-
-    `rows` of A (1, 2 or 4) times as many rows of B as `dots_width` says, each of `n` elements; strides in bytes. The
-    products are written to `to`, [row of A, row of B] without gaps.
-    """
-    vector = ir.VectorType(ELEMENT[dtype], lanes)
-    suffix, align = f"v{lanes}{dtype}", BYTES[dtype]
-
-    def emit_tile(function: Any, height: int, width: int) -> None:
-        module = function.module
-        a, a_stride, bb, b_stride, n, to = function.args
-        b: Any = ir.IRBuilder(function.append_basic_block("entry"))
-        fma = _declare(module, f"llvm.fmuladd.{suffix}", vector, [vector] * 3)
-        scalar_fma = _declare(module, f"llvm.fmuladd.{dtype}", ELEMENT[dtype], [ELEMENT[dtype]] * 3)
-        add = _declare(module, f"llvm.vector.reduce.fadd.{suffix}", ELEMENT[dtype], [ELEMENT[dtype], vector])
-        starts = [b.add(a, b.mul(a_stride, ir.Constant(I64, i))) for i in range(height)]
-        starts += [b.add(bb, b.mul(b_stride, ir.Constant(I64, j))) for j in range(width)]
-
-        def load(start: Any, offset: Any, kind: Any) -> Any:
-            return b.load(b.inttoptr(b.add(start, offset), kind.as_pointer()), align=align)
-
-        def loop(name: str, offset: Any, end: Any, sums: list[Any], step: int, kind: Any, multiply_add: Any) -> list[Any]:
-            before, body, after = b.block, b.append_basic_block(name), b.append_basic_block(name + ".done")
-            b.cbranch(b.icmp_unsigned("<", offset, end), body, after)
-            b.position_at_end(body)
-            at, phis = b.phi(I64), [b.phi(kind) for _ in sums]
-            rows = [load(start, at, kind) for start in starts]
-            new = [
-                b.call(multiply_add, [rows[i], rows[height + j], phis[i * width + j]])
-                for i in range(height)
-                for j in range(width)
-            ]
-            following = b.add(at, ir.Constant(I64, step))
-            branch = b.cbranch(b.icmp_unsigned("<", following, end), body, after)
-            branch.set_metadata("llvm.loop", _do_not_unroll(module))
-            b.position_at_end(after)
-            out = [b.phi(kind) for _ in sums]
-            for phi, first, later in zip([at, *phis], [offset, *sums], [following, *new], strict=True):
-                phi.add_incoming(first, before)
-                phi.add_incoming(later, body)
-            for phi, first, later in zip(out, sums, new, strict=True):
-                phi.add_incoming(first, before)
-                phi.add_incoming(later, body)
-            return out
-
-        size = BYTES[dtype]
-        end = b.mul(n, ir.Constant(I64, size))
-        whole = b.and_(end, ir.Constant(I64, -size * lanes))
-        zeros = [ir.Constant(vector, [0.0] * lanes)] * (height * width)
-        sums = loop("vectors", ir.Constant(I64, 0), whole, zeros, size * lanes, vector, fma)
-        totals = [b.call(add, [ir.Constant(ELEMENT[dtype], -0.0), x], fastmath=("reassoc",)) for x in sums]
-        totals = loop("rest", whole, end, totals, size, ELEMENT[dtype], scalar_fma)
-        for i, total in enumerate(totals):
-            b.store(total, b.inttoptr(b.add(to, ir.Constant(I64, i * size)), ELEMENT[dtype].as_pointer()), align=align)
-        b.ret_void()
-
-    @intrinsic
-    def dots(typingctx, rows, a, a_stride, b, b_stride, n, to):
-        def emit(context, builder, signature, arguments):
-            done = builder.append_basic_block("dots.done")
-            switch = builder.switch(arguments[0], done)
-            for height in (1, 2, 4):
-                case = builder.append_basic_block(f"dots.{height}")
-                switch.add_case(ir.Constant(I64, height), case)
-                builder.position_at_end(case)
-                function = _declare(builder.module, f"dots.{suffix}.{height}", ir.VoidType(), [I64] * 6)
-                if not function.blocks:
-                    _make_private(function)
-                    emit_tile(function, height, dots_width(height, registers))
-                builder.call(function, arguments[1:])
-                builder.branch(done)
-            builder.position_at_end(done)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 7), emit
-
-    return dots
-
-
-def dots_width(height: int, registers: int) -> int:
-    """How many rows of B meet `height` rows of A at once in `dots`: what fits the registers."""
-    return max(w for w in (1, 2, 4, 8) if height * w + min(height, w) < registers)

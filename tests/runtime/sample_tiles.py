@@ -21,7 +21,7 @@ def one_tile(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
 
 def one_transpose(dtype: str, lanes: int):
     """Arguments: to, its stride, from, its stride; strides in bytes."""
-    from graphnn.runtime.contraction import transpose_call
+    from graphnn.runtime.square_transpose import transpose_call
 
     transpose = transpose_call(dtype, lanes)
 

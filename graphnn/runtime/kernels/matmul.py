@@ -105,7 +105,7 @@ def prepacked_nbytes(dtype: str, isa: InstructionSet, k: int, n: int) -> int:
 
 def pack_row(dtype: str, isa: InstructionSet, k: int, n: int, b: Matrix, to: Address) -> Row:
     """The row that writes the right operand in panels, once for many products (constant weights)."""
-    kernel = Kernel.of("graphnn.runtime.kernels.contraction:pack", dtype=dtype, lanes=isa.lanes(dtype))
+    kernel = Kernel.of("graphnn.runtime.kernels.matrices:pack", dtype=dtype, lanes=isa.lanes(dtype))
     return Row(kernel, (b.address, to, k, n, b.row, b.col, 0), ceildiv(n, isa.tile(dtype)[1]))
 
 
@@ -170,7 +170,7 @@ def _dots_row(
     work = n * k * (2 * m + _FLOPS_A_BYTE * size)
     tile = round_up(ceildiv(n, max(1, min(_TILES, work // _TILE_FLOPS))), 8)
     kernel = Kernel.of(
-        "graphnn.runtime.kernels.contraction:dots", dtype=dtype, lanes=isa.lanes(dtype), registers=isa.registers
+        "graphnn.runtime.kernels.matrices:dots", dtype=dtype, lanes=isa.lanes(dtype), registers=isa.registers
     )
     args = (a.address, b.address, c.address, *epilogue_args(epilogue), m, n, k, a.row * size, b.col * size, c.row * size)
     args += (tile, batches, a_step * size, b_step * size, c_step * size)

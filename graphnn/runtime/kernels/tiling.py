@@ -229,7 +229,7 @@ def combine_row(
     """C[rows, cols], dense, = the sum of `chunks` dense partial sums, then the epilogue."""
     tile = max(1, min(rows, ceildiv(16384, cols)))
     args = (Address(partial), c, *epilogue_args(epilogue), chunks, rows * cols, rows, cols, tile)
-    return Row(Kernel.of("graphnn.runtime.kernels.contraction:combine", dtype=dtype), args, ceildiv(rows, tile))
+    return Row(Kernel.of("graphnn.runtime.kernels.matrices:combine", dtype=dtype), args, ceildiv(rows, tile))
 
 
 def transpose_row(
@@ -238,7 +238,7 @@ def transpose_row(
     """C[rows, cols] = the transpose of a dense source, then the epilogue."""
     tile = max(1, min(rows, ceildiv(16384, cols)))
     args = (source, c, *epilogue_args(epilogue), rows, cols, c_row, tile)
-    kernel = Kernel.of("graphnn.runtime.kernels.contraction:transpose", dtype=dtype, lanes=isa.lanes(dtype))
+    kernel = Kernel.of("graphnn.runtime.kernels.matrices:transpose", dtype=dtype, lanes=isa.lanes(dtype))
     return Row(kernel, args, ceildiv(rows, tile))
 
 
@@ -246,4 +246,4 @@ def epilogue_row(epilogue: Epilogue, rows: int, cols: int) -> Row:
     """Run an epilogue over a finished result of rows x cols."""
     tile = max(1, min(rows, ceildiv(16384, max(1, cols))))
     args = (*epilogue_args(epilogue), rows, cols, tile)
-    return Row(Kernel.of("graphnn.runtime.kernels.contraction:apply_epilogue"), args, ceildiv(rows, tile))
+    return Row(Kernel.of("graphnn.runtime.kernels.matrices:apply_epilogue"), args, ceildiv(rows, tile))
