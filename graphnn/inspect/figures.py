@@ -95,12 +95,6 @@ def rate_text(rate: float) -> str:
     return _digits(rate) if rate > 0 else ""
 
 
-def op_text(node: Node) -> str:
-    """An op's name, with those of its body: fused(mul, add, tanh)."""
-    inner = body_names(node)
-    return f"{node.op.name}({', '.join(inner)})" if inner else node.op.name
-
-
 def body_names(node: Node) -> list[str]:
     """The names of the ops in a node's bodies, in order; constants left out. An epilogue's begin with its producer."""
     from graphnn.ir.attrs import bodies_of

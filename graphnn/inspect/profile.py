@@ -13,6 +13,7 @@ from graphnn.inspect.summary import NO_LAYER, aligned
 from graphnn.ir.graph import Graph, Node
 
 COPIES = "copies of results"
+_SHOWN_OPS = 3
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,12 @@ class Line:
     def gigabytes(self) -> float:
         """10^9 bytes read and written a second, each operand counted once."""
         return self.nbytes / self.nanoseconds if self.nanoseconds else 0.0
+
+    @property
+    def label(self) -> str:
+        """The op's name; for a fused one, how it begins: fused mul, add, tanh +4."""
+        more = len(self.inside) - _SHOWN_OPS
+        return f"{self.name} {', '.join(self.inside[:_SHOWN_OPS])}".rstrip() + (f" +{more}" if more > 0 else "")
 
     @property
     def full_layer(self) -> str:
@@ -90,7 +97,7 @@ class Profile:
         """Nodes in order of execution, or slowest first; then the total of each layer."""
         lines = self.by_time() if by_time else self.lines
         rows = [["node", "layer", "output", "time", "share", "GFLOP/s", "bytes", "GB/s"]]
-        rows += [self._row(line.name, line.full_layer, line.types, [line]) for line in lines]
+        rows += [self._row(line.label, line.full_layer, line.types, [line]) for line in lines]
         rows.append(self._row("total", "", "", self.lines))
         split = len(rows)
         for layer, mine in self.by_layer().items():
