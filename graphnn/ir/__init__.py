@@ -59,3 +59,20 @@ from graphnn.ir.ops.sizes import arange, full, iota, ones, ones_like, size_of, z
 from graphnn.ir.ops.slicing import concat, pad, split, stack
 from graphnn.ir.ops.softmax import log_softmax, softmax
 from graphnn.ir.types import DType, TensorType, as_dtype, boolean, f32, f64, i32, i64
+
+# What `import graphnn` shows of them, under `gnn`.
+__all__ = [
+    "DType", "Dim", "Fusion", "Graph", "Loc", "Node", "Op", "Sample", "Size", "TensorType", "Use", "Value", "abs",
+    "add", "arange", "argmax", "argmin", "as_dtype", "avg_pool2d", "boolean", "cast", "ceil", "ceildiv",
+    "check_index", "clip", "concat", "constant", "conv2d", "conv2d_transpose", "cos", "dim", "dim_floordiv",
+    "dim_max", "dim_min", "div", "equal", "erf", "exp", "expand", "expand_dims", "expm1", "f32", "f64", "flatten",
+    "flip", "floor", "floordiv", "full", "gather", "gelu", "greater", "greater_equal", "i32", "i64", "iota",
+    "is_finite", "less", "less_equal", "log", "log1p", "log_sigmoid", "log_softmax", "logical_and", "logical_not",
+    "logical_or", "logsumexp", "matmul", "matrix_transpose", "max", "max_pool2d", "maximum", "mean", "min",
+    "minimum", "mod", "moveaxis", "mul", "neg", "norm", "not_equal", "one_hot", "ones", "ones_like", "pad",
+    "parameter", "placeholder", "pow", "prod", "random_bernoulli", "random_bits", "random_integers",
+    "random_normal", "random_uniform", "reciprocal", "relu", "reshape", "round", "rsqrt", "scan", "scatter_add",
+    "scope", "sigmoid", "sign", "silu", "sin", "size_of", "softmax", "softplus", "split", "sqrt", "square",
+    "squeeze", "stack", "state", "stop_gradient", "sub", "sum", "swapaxes", "tanh", "transpose", "variance",
+    "where", "zeros", "zeros_like",
+]  # fmt: skip
