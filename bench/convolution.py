@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 
 import numpy as np
 
-from bench.peak import peak_gflops
+from bench.matmul import taking_turns
+from bench.peak import peak_table
 from graphnn.runtime import instruction_set
 from graphnn.runtime.kernels.convolution import (
     Convolution,
@@ -43,31 +42,25 @@ def tables(v: Convolution, dtype: str = "f32") -> tuple[list[Table], list[Rows]]
     return [rows.table() for rows in bound], bound
 
 
-def seconds(table: Table, threads: int) -> float:
-    """The median time of a run."""
-    table.run(threads)
-    times = []
-    end = time.perf_counter() + 0.3
-    while time.perf_counter() < end or len(times) < 7:
-        start = time.perf_counter()
-        table.run(threads)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def part_of_peak(table: Table, work: float, threads: int) -> tuple[float, float]:
+    """The rate of a table as a part of the multiply-add peak, the two taking turns; and its rate in GFLOP/s."""
+    peak, peak_work = peak_table("f32", threads)
+    ours, best = taking_turns(lambda: table.run(threads), lambda: peak.run(threads))
+    return (work / ours) / (peak_work / best), work / ours
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="convolutions against the multiply-add peak")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     for threads in parser.parse_args().threads:
-        peak = peak_gflops("f32", threads)
-        print(f"f32, {threads} thread{'s' if threads > 1 else ''}: peak {peak:.0f} GFLOP/s")
+        print(f"f32, {threads} thread{'s' if threads > 1 else ''}: parts of the multiply-add peak, and GFLOP/s")
         for name, v, goals in CASES:
             work = 2 * v.n * v.oh * v.ow * v.cout * v.kh * v.kw * v.cin_g / 1e9
             parts = []
             found, _bound = tables(v)
             for table, goal, what in zip(found, goals, ("forward", "input grad", "weight grad"), strict=True):
-                reached = work / seconds(table, threads) / peak
-                parts.append(f"{what} {100 * reached:3.0f} %" + (f" (goal {100 * goal:.0f})" if goal else ""))
+                reached, rate = part_of_peak(table, work, threads)
+                parts.append(f"{what} {100 * reached:3.0f} % {rate:4.0f}" + (f" (goal {100 * goal:.0f} %)" if goal else ""))
             print(f"  {name:28} " + "  ".join(parts), flush=True)
 
 

@@ -17,7 +17,6 @@ from graphnn.runtime.table import Table
 from graphnn.runtime.threads import threads
 
 _SUMS = 24  # independent sums: more than latency times units of any current core, no more than fit the registers
-_STEPS = 200_000
 
 
 def multiply_adds(dtype: str, lanes: int, sums: int):
@@ -61,21 +60,27 @@ def multiply_adds(dtype: str, lanes: int, sums: int):
     return kernel
 
 
-def peak_gflops(dtype: str = "f32", count: int = 1) -> float:
-    """Billions of floating-point operations a second of `count` threads, the median of some runs."""
+def peak_table(dtype: str = "f32", count: int = 1, steps: int = 20_000) -> tuple[Table, float]:
+    """A table that does nothing but multiply and add on `count` threads, and how many billions of operations it does."""
     isa = instruction_set.current()
     lanes = isa.lanes(dtype)
     sums = min(_SUMS, isa.registers - 4)
     kernel = Kernel.of("bench.peak:multiply_adds", dtype=dtype, lanes=lanes, sums=sums)
     rows = np.array([[addresses([kernel])[0], 0, count]], np.int64)
-    table = Table(rows, np.array([_STEPS], np.int64), scratch_bytes=64 * (sums + 1))
+    table = Table(rows, np.array([steps], np.int64), scratch_bytes=64 * (sums + 1))
+    return table, 2 * sums * lanes * steps * count / 1e9
+
+
+def peak_gflops(dtype: str = "f32", count: int = 1) -> float:
+    """Billions of floating-point operations a second of `count` threads, the median of some runs."""
+    table, work = peak_table(dtype, count, 200_000)
     table.run(count)
     times = []
     for _ in range(15):
         start = time.perf_counter()
         table.run(count)
         times.append(time.perf_counter() - start)
-    return 2 * sums * lanes * _STEPS * count / statistics.median(times) / 1e9
+    return work / statistics.median(times)
 
 
 def main() -> None:
