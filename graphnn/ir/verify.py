@@ -10,14 +10,16 @@ def verify(graph: Graph) -> None:
     """Raise VerifyError unless: every value is defined once and before its use, every type is what the op's rule gives,
     names of inputs are unique, and updates fit their states. Bodies are verified too."""
     defined: set[Value] = set()
-    names: set[str] = set()
+    names: dict[str, Value] = {}
     for value in graph.inputs:
         if role_of(value) is None:
             raise VerifyError(f"{graph.name}: the input {value!r} is made by {value.node.op.name}")
         if value.name in names:
-            raise VerifyError(f"{graph.name}: two inputs are named {value.name!r}",
-                              hint="give one of the layers or inputs another name")
-        names.add(value.name)
+            error = VerifyError(f"{graph.name}: two inputs are named {value.name!r}",
+                                hint="give one of the layers or inputs another name")
+            error.locate("", [f"  made at   {v.node.loc.called_at}" for v in (names[value.name], value) if v.node.loc.called_at])
+            raise error
+        names[value.name] = value
         defined.add(value)
     for node in graph.nodes:
         if role_of(node) is not None:

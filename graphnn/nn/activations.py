@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
+from graphnn.nn.arguments import is_whole
+from graphnn.nn.described import DescriptionError
 from graphnn.nn.layer import Layer, snake_case
 
 
@@ -49,6 +51,11 @@ class Softmax(Layer):
 
     axis: int = -1
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not is_whole(self.axis):
+            raise ShapeError(f"Softmax: axis is {self.axis!r}; it must be a whole number, negative from the end")
+
     def call(self, x: Value) -> Value:
         return ir.softmax(x, self.axis)
 
@@ -63,8 +70,11 @@ def as_activation(activation: Activation) -> Callable[[Value], Value]:
         return lambda x: x
     if isinstance(activation, str):
         if activation not in BY_NAME:
-            raise ShapeError(f"there is no activation {activation!r}; there are {', '.join(sorted(BY_NAME))}")
+            raise DescriptionError(f"there is no activation {activation!r}; there are {', '.join(sorted(BY_NAME))}")
         return BY_NAME[activation]().call
+    if not callable(activation):
+        raise DescriptionError(f"{activation!r} is no activation; give a name ({', '.join(sorted(BY_NAME))}), a layer, "
+                               "a function of a Value, or None")
     return activation.call if isinstance(activation, Layer) else activation
 
 

@@ -19,11 +19,7 @@ def as_declared(array: Any, declared: TensorType, what: str) -> np.ndarray:
     if type(array) is np.ndarray and array.dtype is declared.dtype.numpy:
         given = array
     else:
-        try:
-            given = np.asarray(array)
-        except ValueError as error:
-            raise ShapeError(f"{what}: rows of different lengths; declared {declared}") from error
-        given = _converted(given, declared, what)
+        given = _converted(as_array(array, what), declared, what)
     if given.ndim != declared.rank:
         raise ShapeError(f"{what} has {given.ndim} axes, shape {given.shape}; declared {declared}",
                          hint=_rank_hint(given, declared))
@@ -33,9 +29,17 @@ def as_declared(array: Any, declared: TensorType, what: str) -> np.ndarray:
     return given
 
 
+def as_array(array: Any, what: str) -> np.ndarray:
+    """`array` as a NumPy array of whatever dtype it has."""
+    try:
+        return np.asarray(array)
+    except ValueError as error:
+        raise ShapeError(f"{what}: the rows have different lengths", hint="an array has rows of one length") from error
+
+
 def _rank_hint(given: np.ndarray, declared: TensorType) -> str | None:
     if given.ndim == declared.rank - 1:
-        if declared.shape[-1] == 1:
+        if declared.rank > 1 and declared.shape[-1] == 1 and given.shape[-1:] != (1,):
             return "add an axis of channels: x[..., None]"
         return "one example needs a batch axis: x[None]"
     return None
@@ -46,11 +50,15 @@ def _converted(given: np.ndarray, declared: TensorType, what: str) -> np.ndarray
     if given.dtype.kind not in "biuf":
         raise DTypeError(f"{what} is an array of {given.dtype}; declared {declared}", hint="give real or integer numbers")
     if declared.dtype.is_float:
-        return given.astype(target)
-    if given.dtype.kind == "f":
-        if not np.all(np.isfinite(given)) or not np.all(given == np.floor(given)):
-            raise NumericsError(f"{what} has values that are no whole numbers; declared {declared}")
-    elif declared.dtype.is_integer and given.size:
+        try:
+            with np.errstate(over="raise"):
+                return given.astype(target)
+        except FloatingPointError:
+            raise NumericsError(f"{what} has numbers that {declared.dtype} cannot hold",
+                                hint='scale them, or declare the input with dtype="f64"') from None
+    if given.dtype.kind == "f" and not (np.all(np.isfinite(given)) and np.all(given == np.floor(given))):
+        raise NumericsError(f"{what} has values that are no whole numbers; declared {declared}")
+    if declared.dtype.is_integer and given.size:
         limits = np.iinfo(str(target))
         if int(given.max()) > limits.max or int(given.min()) < limits.min:
             raise NumericsError(f"{what} has values that {declared.dtype} cannot hold")

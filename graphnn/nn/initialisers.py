@@ -13,6 +13,7 @@ import numpy as np
 
 from graphnn.errors import ShapeError
 from graphnn.ir.ops.inputs import Initializer
+from graphnn.nn.described import DescriptionError
 
 DTypeOf = np.dtype[np.generic]
 
@@ -77,7 +78,10 @@ BY_NAME: dict[str, Callable[[float], Initializer]] = {
 def as_initialiser(init: str | Initializer, activation: str = "identity") -> Initializer:
     """The initialiser meant by a name, with the gain that suits the activation after it; a function stays as it is."""
     if not isinstance(init, str):
+        if not callable(init):
+            raise DescriptionError(f"{init!r} is no initialiser; give a name ({', '.join(BY_NAME)}) or a function "
+                                   "(shape, dtype, rng) -> array")
         return init
     if init not in BY_NAME:
-        raise ShapeError(f"there is no initialiser {init!r}; there are {', '.join(BY_NAME)}")
+        raise DescriptionError(f"there is no initialiser {init!r}; there are {', '.join(BY_NAME)}")
     return BY_NAME[init](GAINS.get(activation, 1.0))

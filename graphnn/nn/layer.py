@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
-from graphnn.errors import ShapeError, VerifyError
+from graphnn.errors import GraphnnError, ShapeError, VerifyError
 from graphnn.ir.dims import Size
 from graphnn.ir.graph import IDENTIFIER, Node, Value, role_of
-from graphnn.ir.loc import current_scope, scope
+from graphnn.ir.loc import current_scope, here, scope
+from graphnn.ir.op import describe
 from graphnn.ir.ops.inputs import Initializer, parameter, state
 from graphnn.ir.types import DType, TensorType
 
@@ -22,12 +23,13 @@ from graphnn.ir.types import DType, TensorType
 @dataclass(eq=False)
 class Layer:
     """Base of all layers. `name` is the layer's part of the path on its nodes and parameters; by default the class's name
-    in lower case, numbered when the network has several."""
+    in lower case, numbered when the network has several. A given name is never changed: two layers of one name whose
+    parameters meet in a graph are an error."""
 
     name: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.name is not None and not IDENTIFIER.match(self.name):
+        if self.name is not None and not (isinstance(self.name, str) and IDENTIFIER.match(self.name)):
             raise VerifyError(f"{self.name!r} cannot name a layer; use letters, digits, _ . / -")
         self.parameters: list[Value] = []                # trainable values, in order of making
         self.states: list[Value] = []
@@ -47,14 +49,25 @@ class Layer:
             if not isinstance(value, Value):
                 raise VerifyError(f"{type(self).__name__} is called on a {type(value).__name__}, not on a symbolic value",
                                   hint="make one with gnn.Input, or run a compiled model on arrays")
-        if self._path is None:
-            self._path = _free_path(self.name or snake_case(type(self).__name__), inputs)
-        with scope(self._path.removeprefix(f"{current_scope()}/") if current_scope() else self._path):
-            types = tuple(value.type for value in inputs)
-            if self._built_for is None:
-                self.build(*types)
-                self._built_for = types
-            return self.call(*inputs)
+        first = self._path is None
+        path = _take_path(self._path, self.name, snake_case(type(self).__name__), inputs)
+        self._path = path
+        types = tuple(value.type for value in inputs)
+        with scope(path.removeprefix(f"{current_scope()}/") if current_scope() else path) as full:
+            try:
+                if self._built_for is None:
+                    self.build(*types)
+                    self._built_for = types
+                return self.call(*inputs)
+            except GraphnnError as error:
+                error.locate("", describe(types, here()))
+                error.__notes__ = [f"{note} ({type(self).__name__})" if note == f"  layer     {full}" else note
+                                   for note in error.__notes__]
+                if first:                                # as if it had not been called
+                    self._path = self._built_for = None
+                    self.parameters, self.states = [], []
+                    _give_back(path, inputs)
+                raise
 
     def param(self, label: str, shape: Sequence[Size], init: Initializer, *, dtype: DType = DType.f32) -> Value:
         """A new trainable value named after this layer. Its sizes must be numbers."""
@@ -74,45 +87,54 @@ class Layer:
 
 
 def snake_case(name: str) -> str:
-    """FullyConnected -> fully_connected, Conv2D -> conv2d."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    """FullyConnected -> fully_connected, Conv2D -> conv2d, ReLU -> relu."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).lower()
 
 
-# The paths taken in each network, by the input it grows from: names belong to a model, never to the process.
+# The paths taken in each network, by the inputs it grows from: names belong to a model, never to the process.
 _taken: WeakKeyDictionary[Node, set[str]] = WeakKeyDictionary()
-_origin: WeakKeyDictionary[Node, Node] = WeakKeyDictionary()
+_origins: WeakKeyDictionary[Node, frozenset[Node]] = WeakKeyDictionary()
 
 
-def _free_path(name: str, inputs: Sequence[Value]) -> str:
-    outer = current_scope()
-    path = f"{outer}/{name}" if outer else name
-    origins = {origin for value in inputs if (origin := _network_of(value)) is not None}
-    taken = set[str]().union(*(_taken.setdefault(origin, set()) for origin in origins))
-    free, number = path, 0
-    while free in taken:
-        number += 1
-        free = f"{path}_{number}"
-    for origin in origins:
-        _taken[origin].add(free)
-    return free
+def _take_path(path: str | None, name: str | None, kind: str, inputs: Sequence[Value]) -> str:
+    """The path of a layer, free in the networks of `inputs` unless it is settled (`path`) or given (`name`); now taken there."""
+    networks = _networks_of(inputs)
+    taken = set[str]().union(*(_taken.get(network, ()) for network in networks))
+    if path is None:
+        outer = current_scope()
+        wanted = path = f"{outer}/{name or kind}" if outer else name or kind
+        number = 0
+        while name is None and path in taken:
+            number += 1
+            path = f"{wanted}_{number}"
+    taken.add(path)
+    for network in networks:                             # networks that meet in a layer share their names from here on
+        _taken[network] = taken
+    return path
 
 
-def _network_of(value: Value) -> Node | None:
-    """The first input that a value depends on: what tells one network from another."""
-    visited: list[Node] = []
-    stack = [value.node]
+def _give_back(path: str, inputs: Sequence[Value]) -> None:
+    for network in _networks_of(inputs):
+        _taken[network].discard(path)
+
+
+def _networks_of(values: Sequence[Value]) -> frozenset[Node]:
+    """The inputs that values depend on: what tells one network from another."""
+    found: set[Node] = set()
     seen: set[Node] = set()
-    found: Node | None = None
+    stack = [value.node for value in values]
     while stack:
         node = stack.pop()
-        if node in _origin or role_of(node) == "input":
-            found = _origin.get(node, node)
-            break
         if node in seen:
             continue
         seen.add(node)
-        visited.append(node)
-        stack.extend(v.node for v in reversed(node.inputs))
-    if found is not None:
-        _origin[value.node] = found
-    return found
+        if role_of(node) == "input":
+            found.add(node)
+        elif node in _origins:
+            found |= _origins[node]
+        else:
+            stack.extend(value.node for value in node.inputs)
+    result = frozenset(found)
+    if len(values) == 1 and values[0].node not in result:   # an input that led to itself here would never be freed
+        _origins[values[0].node] = result
+    return result

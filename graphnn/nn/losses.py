@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from graphnn import ir
-from graphnn.errors import DTypeError, ShapeError
+from graphnn.errors import DTypeError, NumericsError, ShapeError
 from graphnn.ir.graph import Value
 from graphnn.ir.types import DType, TensorType
 from graphnn.nn.described import DescriptionError, read
@@ -27,6 +29,9 @@ class Loss:
     def target_type(self, prediction: TensorType, integer: bool) -> TensorType:
         """The type of the targets for this prediction, when the user's targets are integers or real numbers."""
         raise NotImplementedError(f"{type(self).__name__}.target_type")
+
+    def check_targets(self, prediction: TensorType, targets: np.ndarray) -> None:
+        """Raise NumericsError for targets, already of the declared type, that this loss cannot take: before any step runs."""
 
     def each(self, prediction: Value, target: Value) -> Value:
         """The loss before reduction."""
@@ -67,7 +72,17 @@ class CrossEntropy(Loss):
     from_logits: bool = True
 
     def target_type(self, prediction: TensorType, integer: bool) -> TensorType:
-        return TensorType(DType.i64, prediction.shape[:-1]) if integer else prediction
+        return TensorType(DType.i64, prediction.shape[:-1]) if integer and prediction.rank else prediction
+
+    def check_targets(self, prediction: TensorType, targets: np.ndarray) -> None:
+        classes = prediction.shape[-1]
+        if targets.dtype.kind != "i" or not targets.size or not isinstance(classes, int):
+            return
+        if int(targets.min()) < 0 or int(targets.max()) >= classes:
+            place = np.argwhere((targets < 0) | (targets >= classes))[0].tolist()
+            raise NumericsError(f"the targets have the class {targets[tuple(place)]} at {place}; the model's output {prediction} "
+                                f"has the classes 0 to {classes - 1}",
+                                hint="number the classes from 0, or give the model more outputs")
 
     def each(self, prediction: Value, target: Value) -> Value:
         if prediction.rank < 1:

@@ -31,6 +31,6 @@ BY_NAME: dict[str, Metric] = {"accuracy": accuracy, "mean_squared_error": mean_s
 
 def as_metric(name: str) -> Metric:
     """The metric with this name."""
-    if name not in BY_NAME:
+    if not isinstance(name, str) or name not in BY_NAME:
         raise DescriptionError(f"there is no metric {name!r}; there are {', '.join(BY_NAME)}")
     return BY_NAME[name]

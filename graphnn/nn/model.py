@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from graphnn.errors import UnsupportedError, VerifyError
+from graphnn.errors import FileFormatError, GraphnnError, ShapeError, UnsupportedError, VerifyError
 from graphnn.files import load_file, save_file
 from graphnn.inspect.drawing import draw
 from graphnn.inspect.profile import Profile
@@ -18,14 +18,15 @@ from graphnn.ir.graph import Graph, Value
 from graphnn.ir.ops.inputs import placeholder
 from graphnn.ir.types import DType, DTypeLike, TensorType, as_dtype, as_shape
 from graphnn.ir.verify import verify
+from graphnn.nn.arguments import as_count
 from graphnn.nn.data import Gatherer, check_batch_size, epoch_order, minibatches
-from graphnn.nn.door import as_declared, check_finite, common_length
+from graphnn.nn.door import as_array, as_declared, check_finite, common_length
 from graphnn.nn.history import History
 from graphnn.nn.losses import Loss, as_loss
 from graphnn.nn.optimisers import Optimizer, as_optimiser
 from graphnn.nn.progress import Progress
 from graphnn.nn.training import Training
-from graphnn.runtime.compile import compile_graph
+from graphnn.runtime.compile import BACKENDS, compile_graph
 from graphnn.runtime.executable import Executable
 from graphnn.runtime.state import State
 
@@ -39,6 +40,8 @@ def Input(shape: Sequence[Size | str], name: str = "input", *, dtype: DTypeLike 
     `shape` is the shape of one example; a string names a symbolic size. `batch` is the size of the first axis, symbolic by
     default so that one graph serves every batch size. Raises ShapeError for what is no size.
     """
+    if isinstance(shape, (str, bytes)) or not isinstance(shape, Iterable):
+        raise ShapeError(f"Input: shape is {shape!r}; it is the shape of one example, a tuple", hint=f"use ({shape},)")
     return placeholder(name, TensorType(as_dtype(dtype), as_shape((batch, *shape))))
 
 
@@ -63,6 +66,8 @@ class Model:
         self._setup(Graph.of(name, self.inputs, self.outputs), State(seed) if state is None else state, backend)
 
     def _setup(self, graph: Graph, state: State, backend: str) -> None:
+        if backend not in BACKENDS:
+            raise UnsupportedError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
         verify(graph)
         self.graph, self.state, self.backend = graph, state, backend
         self.state.add(graph)
@@ -83,7 +88,7 @@ class Model:
     # ------------------------------------------------------------------------------------------ training
 
     def compile(self, optimizer: Optimizer | str = "adam", loss: Loss | str | None = None,
-                metrics: Sequence[str] = ()) -> Model:
+                metrics: Sequence[str] | str = ()) -> Model:
         """Say how to train: an optimiser, a loss, metrics to watch. Compiling again starts a fresh optimiser.
 
         The graphs are built at once, so that errors in loss or metrics show here; kernels are compiled at the first step.
@@ -93,9 +98,11 @@ class Model:
         if len(self.outputs) != 1:
             raise UnsupportedError(f"{self.name} has {len(self.outputs)} outputs; compile takes a model with one",
                                    hint="write the step with gnn.gradients and gnn.compile, or train a Model of one output")
-        training = Training(self.graph, as_optimiser(optimizer), as_loss(loss), tuple(metrics), self.backend)
+        names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+        training = Training(self.graph, as_optimiser(optimizer), as_loss(loss), names, self.backend)
         kept = {value.name for value in self.graph.inputs}
         self.state.drop([n for n in self.state.names if self._training is not None and n in self._training.own_states - kept])
+        self.state.add(training.example)                 # the optimiser's states can be set before the first step
         self._training = training
         return self
 
@@ -112,7 +119,9 @@ class Model:
         the input; nothing is trained then.
         """
         training = self._need_training("fit")
-        batch_size = check_batch_size(batch_size)
+        batch_size, epochs = check_batch_size(batch_size), as_count(epochs, "fit: epochs", 0)
+        if validation_data is not None and not (isinstance(validation_data, (tuple, list)) and len(validation_data) == 2):
+            raise VerifyError("validation_data is not a pair (x, y)")
         arrays, count = self._examples(x, y, training)
         checked = None if validation_data is None else self._examples(*validation_data, training)
         step = training.step(arrays[-1], self.state)
@@ -155,13 +164,15 @@ class Model:
         """The outputs for all examples: an array, or a tuple of arrays for several outputs. Needs no `compile`."""
         if self._predict is None:
             self._predict = compile_graph(self.graph, state=self.state, backend=self.backend)
+        if batch_size != PREDICT_BATCH:
+            check_batch_size(batch_size)
         # The path of a server's single example: nothing to convert, one batch.
         if type(x) is np.ndarray and len(self.inputs) == 1 and x.ndim == self.inputs[0].rank and 0 < len(x) <= batch_size \
                 and x.dtype is self.inputs[0].dtype.numpy:
             return self._predict(x)
         arrays = self._input_arrays(x)
         count = common_length({v.name: a for v, a in zip(self.inputs, arrays, strict=True)})
-        if count <= check_batch_size(batch_size):
+        if count <= batch_size:
             return self._predict(*arrays)
         parts = [self._predict(*(a[start : start + batch_size] for a in arrays)) for start in range(0, count, batch_size)]
         if len(self.outputs) == 1:
@@ -199,11 +210,12 @@ class Model:
     def _examples(self, x: Any, y: Any, training: Training) -> tuple[list[np.ndarray], int]:
         """The arrays of inputs and targets, checked and converted, and their common length."""
         arrays = self._input_arrays(x)
-        target = np.asarray(y)
+        target = as_array(y, "the targets")
         check_finite(target, "the targets")
         declared = training.target_type(target)
         arrays.append(as_declared(target, declared, "the targets"))
         count = common_length({**{v.name: a for v, a in zip(self.inputs, arrays, strict=False)}, "targets": arrays[-1]})
+        training.loss.check_targets(self.outputs[0].type, arrays[-1])
         return arrays, count
 
     # ------------------------------------------------------------------------------------------ files
@@ -225,16 +237,24 @@ class Model:
     def load(cls, path: str | Path, *, backend: str = "numba") -> Model:
         """The model saved at `path`. Raises FileFormatError for a file that is damaged, foreign or too new."""
         file = load_file(path)
+        if "model" not in file.graphs:
+            raise FileFormatError(f"{path}: holds no model, but the graphs {', '.join(file.graphs) or '(none)'}",
+                                  hint="graphnn.files.load_file reads graphs and arrays of any kind")
         model = cls.__new__(cls)
         graph = file.graphs["model"]
         model.inputs, model.outputs = graph.by_role("input"), graph.outputs
-        state = State(int((file.meta or {}).get("seed", 0)))
-        state.restore(file.arrays)
-        model._setup(graph, state, backend)
-        if file.train is not None:
-            model.compile(**Training.read(file.train))
-            model.epoch = int(file.train["epoch"])
-            model.history = History(file.train["history"])
+        if backend not in BACKENDS:
+            raise UnsupportedError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
+        try:
+            state = State((file.meta or {}).get("seed", 0))
+            state.restore(file.arrays)
+            model._setup(graph, state, backend)
+            if file.train is not None:
+                model.compile(**Training.read(file.train))
+                model.epoch = as_count(file.train["epoch"], "the epoch", 0)
+                model.history = History({str(name): [float(v) for v in values] for name, values in file.train["history"].items()})
+        except (GraphnnError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise FileFormatError(f"{path}: no model can be made of it: {error}", hint=getattr(error, "hint", None)) from error
         return model
 
     # ------------------------------------------------------------------------------------------ looking inside

@@ -14,6 +14,7 @@ from graphnn.ir.graph import Value
 from graphnn.ir.loc import scope
 from graphnn.ir.ops.inputs import state
 from graphnn.ir.types import DType
+from graphnn.nn.arguments import is_number
 from graphnn.nn.described import DescriptionError, read
 from graphnn.nn.initialisers import Filled, zeros
 from graphnn.nn.layer import snake_case
@@ -26,6 +27,9 @@ class Optimizer:
     """Base of optimisers. `lr` is the first learning rate."""
 
     lr: float
+
+    def __post_init__(self) -> None:
+        self._require_number("lr", 0.0, None)
 
     @property
     def label(self) -> str:
@@ -43,7 +47,9 @@ class Optimizer:
             if param.type != grad.type:
                 raise ShapeError(f"{self.label}: the gradient of {param.name!r} is {grad.type}, the parameter {param.type}")
         with scope(self.label):
-            lr = state(f"{self.label}/lr", (), Filled(self.lr))
+            # As exact as the parameters need it.
+            dtype = DType.f64 if any(param.dtype is DType.f64 for param in params) else DType.f32
+            lr = state(f"{self.label}/lr", (), Filled(self.lr), dtype=dtype)
             return self._updates(lr, params, grads)
 
     def _updates(self, lr: Value, params: Sequence[Value], grads: Sequence[Value]) -> Updates:
@@ -56,6 +62,12 @@ class Optimizer:
     def _require(self, good: bool, what: str) -> None:
         if not good:
             raise DescriptionError(f"{type(self).__name__}: {what}")
+
+    def _require_number(self, name: str, low: float, below: float | None) -> None:
+        value = getattr(self, name)
+        wanted = f"a number, at least {low:g}" + ("" if below is None else f" and below {below:g}")
+        self._require(is_number(value) and value >= low and (below is None or value < below),
+                      f"{name} is {value!r}; it must be {wanted}")
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,8 @@ class SGD(Optimizer):
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        self._require(0.0 <= self.momentum < 1.0, f"momentum is {self.momentum}; it lies in [0, 1)")
+        super().__post_init__()
+        self._require_number("momentum", 0.0, 1.0)
         self._require(self.momentum > 0 or not self.nesterov, "nesterov needs a momentum")
 
     def _updates(self, lr: Value, params: Sequence[Value], grads: Sequence[Value]) -> Updates:
@@ -99,9 +112,10 @@ class Adam(Optimizer):
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        for name in ("beta1", "beta2"):
-            self._require(0.0 <= getattr(self, name) < 1.0, f"{name} is {getattr(self, name)}; it lies in [0, 1)")
-        self._require(self.eps >= 0, f"eps is {self.eps}; it is not negative")
+        super().__post_init__()
+        self._require_number("beta1", 0.0, 1.0)
+        self._require_number("beta2", 0.0, 1.0)
+        self._require_number("eps", 0.0, None)
 
     def _updates(self, lr: Value, params: Sequence[Value], grads: Sequence[Value]) -> Updates:
         step = state(f"{self.label}/step", (), zeros, dtype=DType.i64)

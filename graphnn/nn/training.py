@@ -52,7 +52,7 @@ class Training:
         self._metrics = [as_metric(name) for name in metrics]
         self._steps: dict[TensorType, Executable] = {}
         self._measures: dict[TensorType, Executable] = {}
-        train = self.train_graph(self._declared(True))
+        train = self.example = self.train_graph(self._declared(False))
         self.own_states = {state.name for state, _ in train.updates}
         self.own_states |= {value.name for value in train.by_role("state")}
 
@@ -60,13 +60,14 @@ class Training:
         return self.loss.target_type(self.graph.outputs[0].type, integer)
 
     def target_type(self, targets: np.ndarray) -> TensorType:
-        """The declared type for the user's targets: ids when they are integers of one axis less, else real numbers."""
+        """The declared type for the user's targets: ids when they have one axis less than the prediction, else real numbers."""
         if targets.dtype.kind not in "biuf":
             raise DTypeError(f"the targets are an array of {targets.dtype}", hint="give class ids or real numbers")
-        ids = self._declared(True)
-        real = self._declared(False)
-        whole = targets.dtype.kind in "biu" or bool(np.all(targets == np.floor(targets)))
-        return ids if targets.ndim == ids.rank and whole else real
+        ids, real = self._declared(True), self._declared(False)
+        if ids.rank == real.rank:
+            whole = targets.dtype.kind in "biu" or bool(np.all(targets == np.floor(targets)))
+            return ids if whole else real
+        return ids if targets.ndim == ids.rank else real
 
     def _graph(self, target_type: TensorType, name: str, train: bool) -> Graph:
         prediction = self.graph.outputs[0]

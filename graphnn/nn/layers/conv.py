@@ -10,19 +10,9 @@ from graphnn.ir.graph import Value
 from graphnn.ir.ops.inputs import Initializer
 from graphnn.ir.types import TensorType
 from graphnn.nn.activations import Activation, activation_name, as_activation
+from graphnn.nn.arguments import Padding, Pair, as_count, as_padding, as_pair, require_float
 from graphnn.nn.initialisers import as_initialiser, zeros
 from graphnn.nn.layer import Layer
-
-Pair = int | tuple[int, int]
-Padding = int | tuple[int, int] | tuple[int, int, int, int] | str
-
-
-def as_pair(value: Pair, what: str, least: int = 1) -> tuple[int, int]:
-    """(rows, columns) from one number or two. Raises ShapeError."""
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or any(not isinstance(v, int) or v < least for v in pair):
-        raise ShapeError(f"{what} is {value!r}; use an integer or a pair of integers, at least {least}")
-    return pair
 
 
 @dataclass(eq=False)
@@ -51,26 +41,29 @@ class Conv2D(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.out_channels < 1:
-            raise ShapeError(f"Conv2D: out_channels is {self.out_channels}; it must be at least 1")
-        if self.groups < 1 or self.out_channels % self.groups:
+        self.out_channels = as_count(self.out_channels, "Conv2D: out_channels")
+        self.groups = as_count(self.groups, "Conv2D: groups")
+        if self.out_channels % self.groups:
             raise ShapeError(f"Conv2D: groups is {self.groups}; it must divide out_channels, {self.out_channels}")
         self._kernel = as_pair(self.kernel_size, "Conv2D: kernel_size")
-        as_pair(self.stride, "Conv2D: stride")
-        as_pair(self.dilation, "Conv2D: dilation")
+        self._stride = as_pair(self.stride, "Conv2D: stride")
+        self._dilation = as_pair(self.dilation, "Conv2D: dilation")
+        self._padding = as_padding(self.padding, "Conv2D: padding")
         self._activate = as_activation(self.activation)
+        self._first = as_initialiser(self.init, activation_name(self.activation))
 
     def build(self, x: TensorType) -> None:
         if x.rank != 4:
             raise ShapeError(f"Conv2D takes images (N, H, W, C), not {x}")
+        require_float(x, "Conv2D")
         channels = x.shape[-1]
         if isinstance(channels, int) and channels % self.groups:
             raise ShapeError(f"Conv2D: groups is {self.groups}; it must divide the {channels} channels of x")
-        first = as_initialiser(self.init, activation_name(self.activation))
         shape = (*self._kernel, channels // self.groups, self.out_channels)
-        self.weight = self.param("weight", shape, first, dtype=x.dtype)
+        self.weight = self.param("weight", shape, self._first, dtype=x.dtype)
         self.offset = self.param("bias", (self.out_channels,), zeros, dtype=x.dtype) if self.bias else None
 
     def call(self, x: Value) -> Value:
-        y = ir.conv2d(x, self.weight, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups)
+        y = ir.conv2d(x, self.weight, stride=self._stride, padding=self._padding, dilation=self._dilation,
+                      groups=self.groups)
         return self._activate(y if self.offset is None else y + self.offset)

@@ -9,6 +9,7 @@ from graphnn.ir.graph import Value
 from graphnn.ir.ops.inputs import Initializer
 from graphnn.ir.types import TensorType
 from graphnn.nn.activations import Activation, activation_name, as_activation
+from graphnn.nn.arguments import as_count, require_float
 from graphnn.nn.initialisers import as_initialiser, zeros
 from graphnn.nn.layer import Layer
 
@@ -34,15 +35,15 @@ class FullyConnected(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.out_features < 1:
-            raise ShapeError(f"FullyConnected: out_features is {self.out_features}; it must be at least 1")
+        self.out_features = as_count(self.out_features, "FullyConnected: out_features")
         self._activate = as_activation(self.activation)
+        self._first = as_initialiser(self.init, activation_name(self.activation))
 
     def build(self, x: TensorType) -> None:
         if x.rank < 1:
             raise ShapeError(f"FullyConnected: x has no axes: {x}", hint="give it at least one axis of features")
-        first = as_initialiser(self.init, activation_name(self.activation))
-        self.weight = self.param("weight", (x.shape[-1], self.out_features), first, dtype=x.dtype)
+        require_float(x, "FullyConnected")
+        self.weight = self.param("weight", (x.shape[-1], self.out_features), self._first, dtype=x.dtype)
         self.offset = self.param("bias", (self.out_features,), zeros, dtype=x.dtype) if self.bias else None
 
     def call(self, x: Value) -> Value:

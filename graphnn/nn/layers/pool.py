@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
+from graphnn.nn.arguments import Padding, Pair, as_padding, as_pair
 from graphnn.nn.layer import Layer
-from graphnn.nn.layers.conv import Padding, Pair, as_pair
 
 
 @dataclass(eq=False)
@@ -34,6 +34,7 @@ class Pool2D(Layer):
         super().__post_init__()
         self._kernel = as_pair(self.kernel_size, "Pool2D: kernel_size")
         self._stride = self._kernel if self.stride is None else as_pair(self.stride, "Pool2D: stride")
+        self._padding = as_padding(self.padding, "Pool2D: padding")
         if self.mode not in ("max", "average"):
             raise ShapeError(f"Pool2D: mode is {self.mode!r}; it is 'max' or 'average'")
 
@@ -41,6 +42,6 @@ class Pool2D(Layer):
         if x.rank != 4:
             raise ShapeError(f"Pool2D takes images (N, H, W, C), not {x.type}")
         if self.mode == "max":
-            return ir.max_pool2d(x, self._kernel, stride=self._stride, padding=self.padding)
-        return ir.avg_pool2d(x, self._kernel, stride=self._stride, padding=self.padding,
+            return ir.max_pool2d(x, self._kernel, stride=self._stride, padding=self._padding)
+        return ir.avg_pool2d(x, self._kernel, stride=self._stride, padding=self._padding,
                              count_include_pad=self.count_include_pad)

@@ -1,0 +1,57 @@
+"""Arguments of layers and optimisers, checked when they are given: an error names the argument and its value."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from graphnn.errors import DTypeError, ShapeError
+from graphnn.ir.types import TensorType
+
+Pair = int | tuple[int, int]
+Padding = int | tuple[int, int] | tuple[int, int, int, int] | str
+
+
+def is_whole(value: Any) -> bool:
+    """Whether this is an integer, NumPy's included, and no bool."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Whether this is a finite real number, NumPy's included, and no bool."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def as_count(value: Any, what: str, least: int = 1) -> int:
+    """`value` as a Python integer. Raises ShapeError unless it is a whole number, at least `least`."""
+    if not is_whole(value) or value < least:
+        raise ShapeError(f"{what} is {value!r}; it must be a whole number, at least {least}")
+    return int(value)
+
+
+def as_pair(value: Any, what: str, least: int = 1) -> tuple[int, int]:
+    """(rows, columns) from one number or two. Raises ShapeError."""
+    pair = (value, value) if is_whole(value) else tuple(value) if isinstance(value, (tuple, list)) else ()
+    if len(pair) != 2 or any(not is_whole(v) or v < least for v in pair):
+        raise ShapeError(f"{what} is {value!r}; use an integer or a pair of integers, at least {least}")
+    return int(pair[0]), int(pair[1])
+
+
+def as_padding(value: Any, what: str) -> Padding:
+    """A padding in its own form, its numbers as Python integers. Raises ShapeError."""
+    if is_whole(value) and value >= 0:
+        return int(value)
+    if isinstance(value, str) and value in ("valid", "same"):
+        return value
+    if isinstance(value, (tuple, list)) and len(value) in (2, 4) and all(is_whole(v) and v >= 0 for v in value):
+        return tuple(int(v) for v in value)  # pyright: ignore[reportReturnType]
+    raise ShapeError(f"{what} is {value!r}; use an integer, (rows, columns), (top, bottom, left, right), "
+                     "'valid' or 'same', none negative")
+
+
+def require_float(x: TensorType, what: str) -> None:
+    """Raise DTypeError unless x is of a float dtype: parameters of another could not be trained."""
+    if not x.dtype.is_float:
+        raise DTypeError(f"{what} takes real numbers, not {x}", hint='use gnn.cast(x, "f32")')
