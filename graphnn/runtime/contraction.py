@@ -113,6 +113,7 @@ class _Tile:
             iota = ir.Constant(lanes, list(range(self.tiles.lanes)))
             firsts = [ir.Constant(I64, j * self.tiles.lanes) for j in range(self.tiles.panel)]
             self.masks = [b.icmp_signed("<", iota, _splat(b, b.sub(last, first), lanes)) for first in firsts]
+        self.prefetch(c, c_stride)
         zero = ir.Constant(self.vector, [0.0] * self.tiles.lanes)
         sums = self.nest(0, a, bb, [zero] * (self.height * self.width))
         self.finish(c, c_stride, sums, add)
@@ -209,6 +210,16 @@ class _Tile:
             [self.vector, self.vector.as_pointer(), I32, mask.type],
         )
         b.call(store, [value, at, ir.Constant(I32, align), mask])
+
+    def prefetch(self, c: Any, stride: Any) -> None:
+        """Ask for the lines of C now, so that they are there when the sums are."""
+        b = self.b
+        touch = declare(self.module, "llvm.prefetch.p0", ir.VoidType(), [BYTE_POINTER, I32, I32, I32])
+        for i in range(self.height):
+            row = b.gep(c, [b.mul(stride, ir.Constant(I64, i))])
+            for offset in range(0, self.width * self.vector_bytes, 64):
+                at = b.gep(row, [ir.Constant(I64, offset)])
+                b.call(touch, [at, ir.Constant(I32, 1), ir.Constant(I32, 3), ir.Constant(I32, 1)])  # to write, keep, data
 
     def finish(self, c: Any, stride: Any, sums: list[Any], add: Any) -> None:
         """Write the tile, adding what C holds when `add`."""
