@@ -38,10 +38,11 @@ def compile_graph(
     verify(graph)
     if state is None:
         state = State(seed)
-    state.add(graph)
     if backend == "numpy":
+        state.add(graph)
         return Executable(graph, graph, state, NumpyEngine(graph, state), backend)
     optimised = pipeline(open_ops_without_kernels(graph))
+    state.add(graph)                                     # last: a graph that does not compile leaves no arrays behind
     return Executable(graph, optimised, state, PlanEngine(Program(optimised), state), backend)
 
 

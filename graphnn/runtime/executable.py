@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -73,16 +75,18 @@ class Executable:
 
     def lower(self, **sizes: int) -> Executable:
         """Make the plan for these sizes now, so that the first call need not. Sizes by name: `lower(N=64)`."""
-        missing = set(self.graph.size_names) - set(sizes)
-        if missing:
-            raise ShapeError(f"lower: the size {', '.join(sorted(missing))} is missing")
+        wanted = set(self.graph.size_names)
+        if wanted != set(sizes):
+            missing, extra = ", ".join(sorted(wanted - set(sizes))), ", ".join(sorted(set(sizes) - wanted))
+            raise ShapeError(f"lower: the size {missing} is missing" if missing else
+                             f"lower: there is no size {extra}; the sizes are {', '.join(sorted(wanted)) or 'numbers'}")
         types = [value.type.bind(sizes) for value in self._inputs]
         self._engine.lower(tuple(tuple(int(s) for s in t.shape) for t in types))  # pyright: ignore[reportArgumentType]
         return self
 
     def prepare(self, *arrays: np.ndarray) -> Executable:
         """As `lower`, for the sizes of these arrays. Nothing is run."""
-        self._engine.lower(tuple(array.shape for array in arrays))
+        self._engine.lower(tuple(array.shape for array in self._checked(self._gather(arrays, {}))))
         return self
 
     def profile(self, *args: np.ndarray, **named: np.ndarray) -> tuple[Plan, np.ndarray]:
@@ -97,7 +101,10 @@ class Executable:
         """A run in which all memory that the plan calls free is filled with NaNs: shows a wrong plan. Slow."""
         assert isinstance(self._engine, PlanEngine), "only plans have memory to poison"
         with self.state.writing():
-            return self._engine.run_poisoned(self._checked(args))
+            return self._engine.run_poisoned(self._checked(self._gather(args, {})))
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an executable cannot be pickled or copied; save the model, or its graph and state, and compile it there")
 
     def __repr__(self) -> str:
         return f"<Executable {self.graph.name}: {len(self.graph.nodes)} nodes, backend {self.backend}>"
@@ -135,7 +142,7 @@ class Executable:
         if len(targets) != len(self.graph.outputs):
             raise VerifyError(f"out: {self.graph.name} has {len(self.graph.outputs)} outputs, not {len(targets)}")
         sizes = bind_sizes([v.type for v in self._inputs], [a.shape for a in arrays], self._names)
-        for target, value in zip(targets, self.graph.outputs, strict=True):
+        for i, (target, value) in enumerate(zip(targets, self.graph.outputs, strict=True)):
             if target is None:
                 continue
             expected = value.type.bind(sizes)
@@ -145,11 +152,21 @@ class Executable:
                 raise ShapeError("out: the array must be writeable, aligned and C-contiguous")
             if any(np.may_share_memory(target, array) for array in arrays):
                 raise VerifyError("out: the array overlaps an input", hint="give an array of its own")
+            if any(other is not None and np.may_share_memory(target, other) for other in targets[:i]):
+                raise VerifyError("out: two of the arrays overlap", hint="give each output an array of its own")
         return targets
 
 
 def _described(array: Any) -> str:
     return str(TensorType.of(array)) if isinstance(array, np.ndarray) else type(array).__name__
+
+
+class _Binding:
+    """A plan, and the workspaces that wait for the next call."""
+
+    def __init__(self, plan: Plan, dropped: int) -> None:
+        self.plan, self.dropped = plan, dropped
+        self.idle: list[Workspace] = []
 
 
 class PlanEngine:
@@ -159,56 +176,82 @@ class PlanEngine:
         self.program, self.state = program, state
         self.last: Plan | None = None
         self._inputs = program.graph.by_role("input")
-        self._idle: dict[Shapes, list[Workspace]] = {}
-        self._plans: dict[Shapes, Plan] = {}
-        self._binding = threading.Lock()
+        self._bindings: dict[Shapes, _Binding] = {}
+        self.renew_lock()
+        _all_engines.add(self)
+
+    def renew_lock(self) -> None:
+        self._lock = threading.Lock()                    # one thread binds at a time
 
     def run(self, arrays: Sequence[np.ndarray], out: Out) -> list[np.ndarray]:
         shapes = tuple([array.shape for array in arrays])
-        idle = self._idle.get(shapes) or []
+        binding = self._bindings.get(shapes)
+        if binding is None or binding.dropped != self.state.dropped:
+            binding = self._bind(shapes)
+        elif binding.plan is not self.last:
+            self._touch(shapes, binding)
         try:
-            workspace = idle.pop()                       # one step, so that two threads never take the same
+            workspace = binding.idle.pop()               # one step, so that two threads never take the same
         except IndexError:
-            workspace = None
-        if workspace is None:
-            workspace = self._new_workspace(shapes)
-            idle = self._idle.setdefault(shapes, [])
+            workspace = Workspace(binding.plan, self.state)
         try:
             return workspace.run(arrays, out)
         finally:
-            if len(idle) < _KEPT_WORKSPACES:
-                idle.append(workspace)
+            if len(binding.idle) < _KEPT_WORKSPACES:
+                binding.idle.append(workspace)
 
     def run_timed(self, arrays: Sequence[np.ndarray]) -> tuple[Plan, np.ndarray]:
-        workspace = self._new_workspace(tuple(array.shape for array in arrays))
-        _, times = workspace.run_timed(arrays)
-        return workspace.plan, times
+        plan = self._bind(tuple(array.shape for array in arrays)).plan
+        _, times = Workspace(plan, self.state).run_timed(arrays)
+        return plan, times
 
     def run_poisoned(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return self._new_workspace(tuple(array.shape for array in arrays)).run_poisoned(arrays)
+        plan = self._bind(tuple(array.shape for array in arrays)).plan
+        return Workspace(plan, self.state).run_poisoned(arrays)
 
     def lower(self, shapes: Shapes) -> None:
-        workspace = self._new_workspace(shapes)
-        self._idle[shapes].append(workspace)
+        binding = self._bind(shapes)
+        if not binding.idle:
+            binding.idle.append(Workspace(binding.plan, self.state))
 
-    def _new_workspace(self, shapes: Shapes) -> Workspace:
-        with self._binding:
-            plan = self._plans.pop(shapes, None) or self._bind(shapes)
-            self._plans[shapes] = plan                   # the one used last stands last
-            self._idle.setdefault(shapes, [])
-            while len(self._plans) > KEPT_PLANS:
-                oldest = next(iter(self._plans))
-                del self._plans[oldest]
-                self._idle.pop(oldest, None)
-            self.last = plan
-            return Workspace(plan, self.state)
+    def _bind(self, shapes: Shapes) -> _Binding:
+        """The binding of these shapes: the one kept, or a new one in place of the one used longest ago."""
+        with self._lock:
+            binding = self._bindings.pop(shapes, None)
+            if binding is None:
+                names = [value.name for value in self._inputs]
+                sizes = bind_sizes([value.type for value in self._inputs], shapes, names)
+                binding = _Binding(bind(self.program, sizes), self.state.dropped)
+            elif binding.dropped != self.state.dropped:  # its workspaces hold arrays that the state may have forgotten
+                binding = _Binding(binding.plan, self.state.dropped)
+            self._bindings[shapes] = binding             # the one used last stands last
+            while len(self._bindings) > KEPT_PLANS:
+                del self._bindings[next(iter(self._bindings))]
+            self.last = binding.plan
+            return binding
 
-    def _bind(self, shapes: Shapes) -> Plan:
-        names = [value.name for value in self._inputs]
-        return bind(self.program, bind_sizes([value.type for value in self._inputs], shapes, names))
+    def _touch(self, shapes: Shapes, binding: _Binding) -> None:
+        """Note that a binding is in use; not worth waiting for a thread that binds."""
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._bindings.pop(shapes, None) is not None:
+                    self._bindings[shapes] = binding
+            finally:
+                self._lock.release()
+        self.last = binding.plan
 
-    def __getstate__(self) -> None:
-        raise TypeError("compiled code cannot be pickled; save the model and load it there")
+
+_all_engines: weakref.WeakSet[PlanEngine] = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    """A fork may come while another thread binds: the child, in which that thread is not, starts with free locks."""
+    for engine in _all_engines:
+        engine.renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 class NumpyEngine:

@@ -6,6 +6,7 @@ a free list of blocks; a block goes back when the last view of it dies.
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -50,7 +51,15 @@ class BlockPool:
     def __init__(self) -> None:
         self._free: dict[int, list[np.ndarray]] = {}
         self._idle = 0
+        self.renew_lock()
+
+    def renew_lock(self) -> None:
         self._lock = threading.RLock()                   # a collection inside may give blocks back
+
+    @property
+    def idle_bytes(self) -> int:
+        """Bytes that wait for the next result."""
+        return self._idle
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
         """An array for the caller to keep; its memory comes back to the pool when the last view of it dies."""
@@ -83,3 +92,6 @@ class BlockPool:
 
 
 results = BlockPool()
+
+if hasattr(os, "register_at_fork"):                      # another thread may have held the lock
+    os.register_at_fork(after_in_child=results.renew_lock)

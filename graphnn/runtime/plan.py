@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -106,7 +106,6 @@ class _Builder:
         self.places = _Places(buffers)
         self.constants = Constants(buffers.life.constants)
         self.instructions: list[tuple[Instruction, Node | None]] = []
-        self.scratch_at: dict[Scratch, int] = {}
         self.scratch = 0
         self.cost_ns = 0.0
 
@@ -119,12 +118,17 @@ class _Builder:
     def lower(self, node: Node, next_reads: Sequence[Value]) -> None:
         at = Lowering(node, self.sizes, self.places, frozenset(next_reads), self.constants)
         instructions = lower(at)
+        # Settled here and not by owner later: two scans may share the nodes of one body, each with scratch of its own.
+        scratch_at: dict[Hashable, int] = {}
         offset = 0
         for piece in dict.fromkeys(a.buffer for a in _addresses(instructions) if isinstance(a.buffer, Scratch)):
-            self.scratch_at[piece] = offset
+            scratch_at[piece] = offset
             offset += -(-piece.nbytes // 64) * 64
         self.scratch = max(self.scratch, offset)
-        self.instructions.extend((instruction, node) for instruction in instructions)
+        for instruction in instructions:
+            if isinstance(instruction, Row) and scratch_at:
+                instruction = replace(instruction, args=_with_scratch(instruction.args, scratch_at))
+            self.instructions.append((instruction, node))
         if instructions:
             moved = sum(bind_size(v.type.nbytes, self.sizes) for v in (*node.inputs, *node.outputs))
             flops = bind_size(node.op.flops(*(v.type for v in node.inputs)), self.sizes)
@@ -134,7 +138,7 @@ class _Builder:
         instructions, nodes = _with_steps(self.instructions)
         kernels = tuple(dict.fromkeys(k for i in instructions if isinstance(i, Row) for k in _kernels(i)))
         code = dict(zip(kernels, addresses(kernels), strict=True))
-        layout = _Layout(code, self.scratch_at)
+        layout = _Layout(code)
         rows, first_words = [], layout.place_all(instructions)
         for instruction, first in zip(instructions, first_words, strict=True):
             if isinstance(instruction, Row):
@@ -166,14 +170,26 @@ def _addresses(instructions: Sequence[Instruction]) -> list[Address]:
     return [arg for i in instructions if isinstance(i, Row) for arg in _all_args(i.args) if isinstance(arg, Address)]
 
 
+def _with_scratch(args: Sequence[Arg], scratch_at: Mapping[Hashable, int]) -> tuple[Arg, ...]:
+    """Arguments with pieces of scratch as places in the workspace's scratch."""
+    settled: list[Arg] = []
+    for arg in args:
+        if isinstance(arg, Address) and arg.buffer in scratch_at:
+            arg = Address(("scratch", 0), arg.offset + scratch_at[arg.buffer], arg.steps)
+        elif isinstance(arg, ArgsOf):
+            arg = ArgsOf(_with_scratch(arg.args, scratch_at))
+        settled.append(arg)
+    return tuple(settled)
+
+
 # ---------------------------------------------------------------------------------------------- argument words
 
 
 class _Layout:
     """Argument words in order of the rows; nested arguments (of epilogues) follow their row's own."""
 
-    def __init__(self, code: Mapping[Kernel, int], scratch_at: Mapping[Scratch, int]) -> None:
-        self.code, self.scratch_at = code, scratch_at
+    def __init__(self, code: Mapping[Kernel, int]) -> None:
+        self.code = code
         self.words: list[int] = []
         self.relocations: dict[Place, list[int]] = {}
         self.slot_of: dict[tuple[int, tuple[int, ...]], int] = {}      # (instruction, path of argument) -> word
@@ -199,10 +215,7 @@ class _Layout:
         self.slot_of[instruction, path] = at
         if isinstance(arg, Address):
             place: Place = arg.buffer  # pyright: ignore[reportAssignmentType]
-            offset = arg.offset
-            if isinstance(arg.buffer, Scratch):
-                place, offset = ("scratch", 0), offset + self.scratch_at[arg.buffer]
-            self.words[at] = offset
+            self.words[at] = arg.offset
             self.relocations.setdefault(place, []).append(at)
         elif isinstance(arg, Code):
             self.words[at] = self.code[arg.kernel]

@@ -1,7 +1,8 @@
 """State: the arrays that runs keep: parameters, running statistics, optimiser slots, the step count, the random seed.
 
 Executables share a state by being compiled with the same one. A call that updates it holds it alone; calls that only read
-it run side by side.
+it run side by side. Turns are fair: a writer who waits holds new readers back, and the readers who wait go before the next
+writer, so that neither an endless training nor a crowd of predictions starves the other.
 """
 
 from __future__ import annotations
@@ -43,13 +44,17 @@ class State:
         self.seed = _default_seed if seed is None else checked_seed(seed)
         self._arrays: dict[str, np.ndarray] = {}
         self._types: dict[str, TensorType] = {}
+        self.dropped = 0                                 # how often arrays were forgotten: plans that hold some are stale
         self._renew_locks()
         _all_states.add(self)
 
     def _renew_locks(self) -> None:
-        self._turn = threading.Condition(threading.Lock())
-        self._readers = 0
+        self._lock = threading.Lock()
+        self._turn = threading.Condition(self._lock)
+        self._readers = 0                                # inside
         self._writing = False
+        self._queue = [0, 0]                             # readers and writers that wait
+        self._writes = 0                                 # writers who have left
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,8 +73,8 @@ class State:
 
     def update(self, arrays: Mapping[str, object]) -> None:
         """Write arrays in place, all or none. Raises for an unknown name, a wrong shape or a wrong kind of number."""
-        checked = {name: self._fitting(name, array) for name, array in arrays.items()}
         with self.writing():
+            checked = {name: self._fitting(name, array) for name, array in arrays.items()}
             for name, array in checked.items():
                 self._arrays[name][...] = array
 
@@ -81,16 +86,16 @@ class State:
     def add(self, graph: Graph) -> None:
         """Make room and first values for the params and states of a graph that this state lacks."""
         values = [v for v in graph.inputs if role_of(v) != "input"]
-        for value in values:
-            known = self._types.get(value.name)
-            if known is not None and known != value.type:
-                raise VerifyError(f"the state has {value.name!r} as {known}, the graph {graph.name!r} as {value.type}",
-                                  hint="give the layer another name, or compile with a state of its own")
         made = {value.name: self._first_value(value) for value in values if value.name not in self._arrays}
-        types = {value.name: value.type for value in values}
         with self.writing():
-            self._arrays.update(made)
-            self._types.update(types)
+            for value in values:
+                known = self._types.get(value.name)
+                if known is not None and known != value.type:
+                    raise VerifyError(f"the state has {value.name!r} as {known}, the graph {graph.name!r} as {value.type}",
+                                      hint="give the layer another name, or compile with a state of its own")
+            for value in values:                         # another thread may have added it since: then its array stands
+                if value.name not in self._arrays:
+                    self._arrays[value.name], self._types[value.name] = made[value.name], value.type
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take over arrays from a file, under names that this state does not have yet."""
@@ -104,10 +109,14 @@ class State:
             self._types.update({name: TensorType.of(array) for name, array in made.items()})
 
     def drop(self, names: Iterable[str]) -> None:
-        """Forget arrays: an optimiser's slots when a model gets another optimiser."""
+        """Forget arrays: an optimiser's slots when a model gets another optimiser. All or none; unknown names are errors."""
+        names = list(dict.fromkeys(names))
         with self.writing():
             for name in names:
+                self._array(name)
+            for name in names:
                 del self._arrays[name], self._types[name]
+            self.dropped += bool(names)
 
     def _first_value(self, value: Value) -> np.ndarray:
         op = value.node.op
@@ -141,22 +150,17 @@ class State:
         return given
 
     def array_in_place(self, name: str) -> np.ndarray:
-        """The state's own array, for plans: stays the same object for the life of the state."""
-        return self._arrays[name]
+        """The state's own array, for plans: the same object until it is dropped."""
+        return self._array(name)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the state alone."""
-        with self._turn:
-            while self._writing or self._readers:
-                self._turn.wait()
-            self._writing = True
+        self.begin_write()
         try:
             yield
         finally:
-            with self._turn:
-                self._writing = False
-                self._turn.notify_all()
+            self.end_write()
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -167,16 +171,53 @@ class State:
         finally:
             self.end_read()
 
+    def begin_write(self) -> None:
+        with self._lock:
+            if self._writing or self._readers:
+                self._queue[1] += 1
+                try:
+                    while self._writing or self._readers:
+                        self._turn.wait()
+                except BaseException:                    # an interrupt while waiting: readers behind may go on
+                    self._turn.notify_all()
+                    raise
+                finally:
+                    self._queue[1] -= 1
+            self._writing = True
+
+    def end_write(self) -> None:
+        with self._lock:
+            self._writing = False
+            self._writes += 1
+            self._readers += self._queue[0]              # those who waited for this writer are inside from now on
+            self._queue[0] = 0
+            self._turn.notify_all()
+
     def begin_read(self) -> None:
-        with self._turn:
-            while self._writing:
-                self._turn.wait()
-            self._readers += 1
+        with self._lock:
+            if not self._writing and not self._queue[1]:
+                self._readers += 1
+                return
+            seen = self._writes
+            self._queue[0] += 1
+            try:
+                while self._writes == seen and (self._writing or self._queue[1]):
+                    self._turn.wait()
+            except BaseException:
+                if self._writes == seen:
+                    self._queue[0] -= 1
+                else:
+                    self._readers -= 1
+                    self._turn.notify_all()
+                raise
+            if self._writes == seen:                     # the writer ahead gave up
+                self._queue[0] -= 1
+                self._readers += 1
 
     def end_read(self) -> None:
-        with self._turn:
+        with self._lock:
             self._readers -= 1
-            if not self._readers:
+            if not self._readers and self._queue[1]:
                 self._turn.notify_all()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphnn.ir.dims import bind_size
 from graphnn.ir.graph import Graph, Node
 from graphnn.ir.types import TensorType
 from graphnn.passes.plan_buffers import Buffer
@@ -62,9 +63,9 @@ class Workspace:
 
     def _stage(self, kind: str, index: int, type: TensorType) -> np.ndarray | None:
         """A small array of the workspace's own in place of the caller's, its address settled for good."""
-        stage = aligned_array(_numbers(type), type.dtype.numpy)
-        if stage.nbytes > _STAGED_UP_TO:
+        if bind_size(type.nbytes, {}) > _STAGED_UP_TO:
             return None
+        stage = aligned_array(_numbers(type), type.dtype.numpy)
         self._point(self._moving.get((kind, index), []), stage.ctypes.data)
         return stage
 
