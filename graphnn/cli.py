@@ -244,11 +244,11 @@ def _input_arrays(path: str, graph: Graph) -> dict[str, np.ndarray]:
 
     names = [value.name for value in graph.by_role("input")]
     try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            arrays = {names[0]: found} if len(names) == 1 else {}
-        else:
-            with found:
+        with open(path, "rb") as file:
+            found = np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                arrays = {names[0]: found} if len(names) == 1 else {}
+            else:
                 arrays = {name: found[name] for name in found.files}
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise FileFormatError(f"{path}: no readable .npz file: {error}") from None

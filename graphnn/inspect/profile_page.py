@@ -15,7 +15,7 @@ _STYLE = """
 @media(prefers-color-scheme:dark){:root{--ink:#e2e8f0;--soft:#94a3b8;--line:#334155;--page:#0f172a;--card:#1e293b;
 --fore:#818cf8;--back:#f0936b}}
 *{box-sizing:border-box}
-body{margin:0 auto;max-width:1180px;padding:32px 28px;background:var(--page);color:var(--ink);
+body{margin:0 auto;max-width:1360px;padding:32px 28px;background:var(--page);color:var(--ink);
 font:14px/1.45 ui-sans-serif,system-ui,-apple-system,"Segoe UI",Helvetica,Arial,"DejaVu Sans",sans-serif}
 h1{font-size:22px;margin:0 0 4px}h2{font-size:15px;margin:32px 0 10px}p{margin:0;color:var(--soft)}
 .figures{display:flex;flex-wrap:wrap;gap:12px;margin-top:20px}
@@ -34,7 +34,7 @@ th,td{padding:5px 10px;text-align:right;border-bottom:1px solid var(--line);whit
 th{cursor:pointer;color:var(--soft);font-weight:600;font-size:12px;user-select:none}
 th:hover{color:var(--ink)}th[aria-sort=ascending]::after{content:" ↑"}th[aria-sort=descending]::after{content:" ↓"}
 th.t,td.t{text-align:left}tbody tr:hover{background:var(--card)}
-td small{color:var(--soft);display:block;max-width:280px;white-space:normal}
+td small{color:var(--soft);display:block;max-width:340px;min-width:220px;white-space:normal}
 code{font:12px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
 .share{display:inline-block;width:64px;height:8px;border-radius:3px;background:var(--card);margin-left:8px;vertical-align:middle}
 .share i{display:block;height:100%;border-radius:3px;background:var(--fore)}tr.b .share i{background:var(--back)}

@@ -101,8 +101,9 @@ def summary(graph: Graph) -> str:
     sums = ["total", f"{len(graph.nodes)} nodes", "", _thousands(count), bytes_text(nbytes), count_text(flops)]
     lines = aligned([header, *table, sums + ([count_text(back)] if backward else [])], right=frozenset(range(3, len(header))))
     rule = "-" * max(map(len, lines))
-    states = total(value.type.nbytes for value in graph.by_role("state"))
-    tail = [f"states: {bytes_text(states)} in {len(graph.by_role('state'))} arrays"] if graph.by_role("state") else []
+    states = graph.by_role("state")
+    arrays = "1 array" if len(states) == 1 else f"{len(states)} arrays"
+    tail = [f"states: {bytes_text(total(value.type.nbytes for value in states))} in {arrays}"] if states else []
     return "\n".join([f"graph {graph.name}", lines[0], rule, *lines[1:-1], rule, lines[-1], *tail])
 
 
