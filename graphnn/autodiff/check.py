@@ -26,6 +26,9 @@ def check_gradients(f: Function | Graph, arrays: Sequence[np.ndarray], *, order:
     `f` takes one value an array and returns one or more; or is a graph without states. Float arrays are taken as float64
     and varied, others stay. Each order differentiates, along random directions, the derivative of the order before:
     s0 = <w, f(x)> with random w, s1 = <ds0/d(x, w), v1>, s2 = <ds1/d(x, w), v2>.
+
+    >>> import graphnn as gnn
+    >>> gnn.check_gradients(lambda x, w: gnn.tanh(x @ w), [np.ones((2, 3)), np.eye(3)])
     """
     rng = np.random.default_rng(seed)
     points = [a.astype(np.float64) if a.dtype.kind == "f" else np.asarray(a) for a in map(np.asarray, arrays)]

@@ -18,11 +18,17 @@ def gradients(of: Value, wrt: Sequence[Value], d_of: Value | None = None) -> tup
 
     `of` is a float number (0-d); or any float tensor with `d_of`, the derivative of something by it.
 
-        >>> from graphnn.ir import placeholder, sum
-        >>> x = placeholder("x", "f32[N]")
-        >>> (dx,) = gradients(sum(x * x), [x])
-        >>> dx.type
-        f32[N]
+    The results are values like any other: they can stand in a loss, and be differentiated again. Raises DTypeError for what is
+    not float, ShapeError for a tensor without `d_of`.
+
+    >>> import numpy as np
+    >>> import graphnn as gnn
+    >>> x = gnn.Input((), name="x")
+    >>> (slope,) = gnn.gradients(gnn.sum(x ** 3), [x])
+    >>> (curvature,) = gnn.gradients(gnn.sum(slope), [x])
+    >>> f = gnn.compile(gnn.Graph.of("f", [x], [slope, curvature]), backend="numpy")
+    >>> [y.tolist() for y in f(np.array([1, 2], np.float32))]
+    [[3.0, 12.0], [6.0, 12.0]]
     """
     if not of.dtype.is_float:
         raise DTypeError(f"gradients: {of.type} has no gradient; only f32 and f64 have")

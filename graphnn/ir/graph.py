@@ -135,7 +135,18 @@ Updates = Sequence[tuple[Value, Value]]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Graph:
-    """Inputs, outputs and the nodes between, in execution order; `updates` pairs each state with its next value."""
+    """Inputs, outputs and the nodes between, in execution order; `updates` pairs each state with its next value.
+
+    Made by `Graph.of`, or by `Graph.parse` from text; `print(graph)` shows the text.
+
+    >>> import graphnn as gnn
+    >>> x = gnn.Input((3,), name="x")
+    >>> graph = gnn.Graph.of("norms", [x], [gnn.sqrt(gnn.sum(x * x, axis=-1))])
+    >>> graph
+    <Graph norms: 1 inputs, 3 nodes, 1 outputs>
+    >>> [node.op.name for node in graph.nodes], graph.outputs[0].type
+    (['mul', 'sum', 'sqrt'], f32[N])
+    """
 
     name: str
     inputs: tuple[Value, ...]                            # user inputs first, then params, then states

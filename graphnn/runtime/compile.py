@@ -29,9 +29,12 @@ def compile_graph(
     Raises VerifyError for a graph that is not well formed or does not fit the state, PassError when a pass fails,
     UnsupportedError for an op without a kernel (at the first call, when sizes are known).
 
-    >>> from graphnn.ir.ops.inputs import placeholder
-    >>> x = placeholder("x", "f32[N]")
-    >>> double = compile_graph(Graph.of("double", [x], [x + x]))
+    >>> import numpy as np
+    >>> import graphnn as gnn
+    >>> x = gnn.Input((), name="x")
+    >>> double = gnn.compile(gnn.Graph.of("double", [x], [x + x]))
+    >>> double(x=np.array([1, 2, 3], np.float32)).tolist()
+    [2.0, 4.0, 6.0]
     """
     if backend not in BACKENDS:
         raise UnsupportedError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
