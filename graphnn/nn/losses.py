@@ -99,7 +99,7 @@ class CrossEntropy(Loss):
             return -ir.sum(ir.where(picked, logs, 0.0), -1)
         if target.type != prediction.type:
             raise DTypeError(f"CrossEntropy: real targets have the prediction's type {prediction.type}, not {target.type}")
-        return -ir.sum(target * logs, -1)
+        return -ir.sum(ir.where(ir.equal(target, 0.0), 0.0, target * logs), -1)
 
 
 BY_NAME: dict[str, type[Loss]] = {"squared_error": SquaredError, "cross_entropy": CrossEntropy}

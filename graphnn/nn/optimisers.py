@@ -75,6 +75,13 @@ class SGD(Optimizer):
     """v = momentum v + g;  p = p - lr v  (without momentum: p = p - lr g). With `nesterov`, p = p - lr (g + momentum v).
 
     Reference: Sutskever et al., 2013, in PyTorch's form (the learning rate stands outside the velocity).
+
+    >>> import graphnn as gnn
+    >>> from graphnn import nn
+    >>> w = gnn.parameter("w", (3,))
+    >>> (dw,) = gnn.gradients(gnn.sum(w * w), [w])
+    >>> [(state.name, new.type) for state, new in nn.SGD(0.1, momentum=0.9).updates([w], [dw])]
+    [('sgd/velocity/w', f32[3]), ('w', f32[3])]
     """
 
     lr: float = 0.01

@@ -1,0 +1,156 @@
+"""Names of layers and parameters: numbered in a network, never across networks; given names stay; shared layers share."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import graphnn as gnn
+from graphnn import nn
+from graphnn.errors import VerifyError
+from graphnn.nn.layer import snake_case
+from tests.nn.networks import dense, notes
+
+
+def names(model: gnn.Model) -> list[str]:
+    return [value.name for value in model.parameters]
+
+
+def test_snake_case() -> None:
+    for name, expected in (("FullyConnected", "fully_connected"), ("Conv2D", "conv2d"), ("ReLU", "relu"),
+                           ("SGD", "sgd"), ("CrossEntropy", "cross_entropy"), ("Pool2D", "pool2d"), ("Adam", "adam"), ("LeakyReLU", "leaky_relu")):
+        assert snake_case(name) == expected
+
+
+def test_layers_are_numbered_in_their_network() -> None:
+    x = gnn.Input((4,), name="x")
+    h = x
+    for _ in range(3):
+        h = nn.FullyConnected(4, bias=False)(h)
+    assert names(gnn.Model(x, h)) == ["fully_connected/weight", "fully_connected_1/weight", "fully_connected_2/weight"]
+
+
+def test_a_second_network_starts_again() -> None:
+    assert names(dense()) == names(dense())
+
+
+def test_scopes_nest_and_number_by_themselves() -> None:
+    x = gnn.Input((4,), name="x")
+    with gnn.scope("encoder"):
+        h = nn.FullyConnected(4, bias=False)(x)
+        with gnn.scope("head"):
+            h = nn.FullyConnected(4, bias=False)(h)
+    h = nn.FullyConnected(4, bias=False)(h)
+    model = gnn.Model(x, h)
+    assert names(model) == ["encoder/fully_connected/weight", "encoder/head/fully_connected/weight", "fully_connected/weight"]
+    scopes = [node.loc.scope for node in model.graph.nodes]
+    assert scopes == ["encoder/fully_connected", "encoder/head/fully_connected", "fully_connected"]
+
+
+def test_given_names_are_kept() -> None:
+    x = gnn.Input((4,), name="x")
+    model = gnn.Model(x, nn.FullyConnected(2, name="head")(nn.FullyConnected(4)(x)))
+    assert "head/weight" in names(model)
+
+
+def test_two_layers_of_one_given_name_are_an_error_that_names_both_lines() -> None:
+    x = gnn.Input((4,), name="x")
+    h = nn.FullyConnected(4, name="head")(x)
+    y = nn.FullyConnected(4, name="head")(h)
+    with pytest.raises(VerifyError, match="two inputs are named 'head/weight'") as caught:
+        gnn.Model(x, y)
+    text = notes(caught.value)
+    assert text.count("test_naming.py:") == 2
+    assert "another name" in text
+
+
+def test_a_name_left_unused_can_be_given_again() -> None:
+    """As when a notebook's cell runs twice."""
+    x = gnn.Input((4,), name="x")
+    for _ in range(2):
+        model = gnn.Model(x, nn.FullyConnected(4, name="head")(x))
+        assert names(model) == ["head/weight", "head/bias"]
+
+
+def test_a_layer_that_failed_leaves_its_name_free() -> None:
+    x = gnn.Input((4,), name="x")
+    with pytest.raises(gnn.GraphnnError):
+        nn.Conv2D(4, 3)(x)
+    y = gnn.Input((4, 4, 1), name="y")
+    layer = nn.Conv2D(4, 3)
+    with pytest.raises(gnn.GraphnnError):
+        layer(x)
+    layer(y)
+    assert [value.name for value in layer.parameters] == ["conv2d/weight", "conv2d/bias"]
+
+
+def test_a_layer_called_twice_shares_its_parameters() -> None:
+    x = gnn.Input((4,), name="x")
+    layer = nn.FullyConnected(4, activation="tanh")
+    model = gnn.Model(x, layer(layer(x)), backend="numpy")
+    assert names(model) == ["fully_connected/weight", "fully_connected/bias"]
+    w, b = model.state["fully_connected/weight"], model.state["fully_connected/bias"]
+    x_ = np.ones((2, 4), np.float32)
+    np.testing.assert_allclose(model.predict(x_), np.tanh(np.tanh(x_ @ w + b) @ w + b), rtol=1e-5)
+
+
+def test_a_shared_layer_is_trained_by_both_uses() -> None:
+    x = gnn.Input((3,), name="x", dtype="f64")
+    layer = nn.FullyConnected(3, bias=False)
+    model = gnn.Model(x, layer(layer(x)), backend="numpy")
+    w = model.state["fully_connected/weight"]
+    model.compile(nn.SGD(1.0), nn.SquaredError(reduction="sum"))
+    x_ = np.random.default_rng(0).normal(size=(5, 3))
+    y_ = np.zeros((5, 3))
+    model.fit(x_, y_, batch_size=5, verbose=False)
+    d = 2 * (x_ @ w @ w - y_)
+    np.testing.assert_allclose(w - model.state["fully_connected/weight"], (x_ @ w).T @ d + x_.T @ (d @ w.T), rtol=1e-10)
+
+
+def test_models_that_share_layers_and_state_share_parameters() -> None:
+    x = gnn.Input((4,), name="x")
+    hidden = nn.FullyConnected(3, activation="tanh")(x)
+    whole = gnn.Model(x, nn.FullyConnected(2)(hidden), name="whole", backend="numpy")
+    part = gnn.Model(x, hidden, name="part", state=whole.state, backend="numpy")
+    x_ = np.ones((1, 4), np.float32)
+    before = part.predict(x_)
+    whole.compile("sgd(lr=0.5)", "squared_error")
+    whole.fit(x_, np.ones((1, 2)), verbose=False)
+    assert (part.predict(x_) != before).any()
+
+
+def test_a_layer_shared_by_networks_takes_its_name_in_both() -> None:
+    layer = nn.FullyConnected(4, bias=False)
+    layer(gnn.Input((4,), name="x"))
+    z = gnn.Input((4,), name="z")
+    model = gnn.Model(z, nn.FullyConnected(4, bias=False)(layer(z)))
+    assert names(model) == ["fully_connected/weight", "fully_connected_1/weight"]
+
+
+def test_networks_that_meet_number_on() -> None:
+    left, right = gnn.Input((4,), name="left"), gnn.Input((4,), name="right")
+    a = nn.FullyConnected(4, bias=False)(left)
+    b = nn.FullyConnected(4, bias=False, name="tower")(right)
+    h = nn.FullyConnected(4, bias=False)(gnn.concat([a, b], -1))
+    h = h + nn.FullyConnected(4, bias=False)(right)
+    model = gnn.Model([left, right], h)
+    assert set(names(model)) == {"fully_connected/weight", "tower/weight", "fully_connected_1/weight", "fully_connected_2/weight"}
+
+
+def test_networks_are_freed_with_their_values() -> None:
+    x = gnn.Input((4,), name="x")
+    y = nn.FullyConnected(4)(nn.FullyConnected(4)(x))
+    alive = weakref.ref(x.node)
+    del x, y
+    gc.collect()                             # values and their nodes are cycles: the layers' first, then, freed by them, x's
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_name_that_is_none() -> None:
+    for name in ("a b", "", "1st", 3):
+        with pytest.raises(VerifyError, match="cannot name a layer"):
+            nn.FullyConnected(4, name=name)  # type: ignore[arg-type]
