@@ -17,6 +17,7 @@ from graphnn.inspect.placing import Placer
 from graphnn.ir.graph import Graph, Value
 from graphnn.ir.ops.inputs import Constant
 
+_Pair = tuple[Card, Card, Value]                         # a value with the card that makes it and one that reads it
 ROW_GAP, LANE_GAP = 34.0, 90.0
 _BESIDE = 3                                              # boxes of updates in one row
 
@@ -236,17 +237,26 @@ class _Rows:
                 self._put(page, item, x, y)
 
     def _across(self, page: Page) -> None:
-        """Wires from lane to lane run from side to side."""
+        """Wires from lane to lane run from side to side; those that share a side are spread over it."""
         at = {card: (x, y) for card, x, y in page.cards}
-        for card, (x, y) in at.items():
-            for value in card.reads:
-                maker = self.placer.maker.get(value)
-                if maker is None or maker.lane == card.lane:
-                    continue
-                from_x, from_y = at[maker]
-                width, height = maker.size
-                mine, my_height = card.size
-                rightwards = LANES.index(maker.lane) < LANES.index(card.lane)
-                start = (from_x + width if rightwards else from_x, from_y + height / 2)
-                end = (x if rightwards else x + mine, y + my_height / 2)
-                page.wires.append(Wire((start, end), maker.lane, value, True, across=True))
+        pairs = [(maker, card, value) for card in at for value in card.reads
+                 if (maker := self.placer.maker.get(value)) is not None and maker.lane != card.lane]
+        rightwards = {pair: LANES.index(pair[0].lane) < LANES.index(pair[1].lane) for pair in pairs}
+        starts = self._spread([(pair, pair[0], pair[1], rightwards[pair]) for pair in pairs], at)
+        ends = self._spread([(pair, pair[1], pair[0], not rightwards[pair]) for pair in pairs], at)
+        for pair in pairs:
+            page.wires.append(Wire((starts[pair], ends[pair]), pair[0].lane, pair[2], True, across=True))
+
+    @staticmethod
+    def _spread(ends: Sequence[tuple[_Pair, Card, Card, bool]], at: Mapping[Card, Point]) -> dict[_Pair, Point]:
+        """Where wires touch a card: on its right side or its left, in the order of the heights of the other cards."""
+        sides: dict[tuple[Card, bool], list[tuple[float, int, _Pair]]] = {}
+        for k, (pair, card, other, right) in enumerate(ends):
+            sides.setdefault((card, right), []).append((at[other][1] + other.size[1] / 2, k, pair))
+        found: dict[_Pair, Point] = {}
+        for (card, right), wires in sides.items():
+            (x, y), (width, height) = at[card], card.size
+            step = min(7.0, 0.7 * height / len(wires))
+            for k, (_, _, pair) in enumerate(sorted(wires, key=lambda wire: wire[:2])):
+                found[pair] = (x + width if right else x, y + height / 2 + (k - (len(wires) - 1) / 2) * step)
+        return found
