@@ -33,7 +33,7 @@ class Engine(Protocol):
 
 
 class Executable:
-    """A compiled graph. Call it with arrays, in order or by name; several outputs come as a tuple.
+    """A compiled graph, made by `gnn.compile`. Call it with arrays, in order or by name; several outputs come as a tuple.
 
     Arrays must have the declared dtype and fit the declared shape. Results belong to the caller. `out=` takes an array
     (or one per output) to write into.

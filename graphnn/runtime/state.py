@@ -38,7 +38,20 @@ def checked_seed(number: int) -> int:
 
 
 class State:
-    """Arrays by name. Each is made by its value's initialiser, from a generator that depends on seed and name alone."""
+    """Arrays by name. Each is made by its value's initialiser, from a generator that depends on seed and name alone.
+
+    `state[name]` is a copy, `state[name] = array` writes in place, `state.names` lists them.
+
+    >>> import graphnn as gnn
+    >>> from graphnn import nn
+    >>> x = gnn.Input((2,), name="x")
+    >>> model = gnn.Model(x, nn.FullyConnected(1)(x))
+    >>> model.state.names
+    ('fully_connected/weight', 'fully_connected/bias')
+    >>> model.state["fully_connected/bias"] = [0.5]
+    >>> model.state["fully_connected/bias"]
+    array([0.5], dtype=float32)
+    """
 
     def __init__(self, seed: int | None = None) -> None:
         self.seed = _default_seed if seed is None else checked_seed(seed)
