@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +14,6 @@ from graphnn.ir.graph import Graph, Value
 from graphnn.ir.ops.inputs import constant, parameter, placeholder, state
 from graphnn.runtime.executable import Executable
 from graphnn.runtime.state import State
-
 
 NUMPY = {"f32": "f4", "f64": "f8"}
 
@@ -45,7 +45,7 @@ def mlp_adam(dtype: str = "f32", sizes: tuple[int, ...] = (7, 19, 13, 5)) -> Cas
     """A training step: three dense layers, cross-entropy, Adam."""
     x, y = placeholder("x", f"{dtype}[N,{sizes[0]}]"), placeholder("y", "i64[N]")
     h, params = x, []
-    for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (a, b) in enumerate(itertools.pairwise(sizes)):
         w, bias = parameter(f"w{i}", (a, b), normal, dtype=dtype), parameter(f"b{i}", (b,), zeros, dtype=dtype)
         h = h @ w + bias
         h = gnn.tanh(h) if i < len(sizes) - 2 else h
@@ -95,7 +95,7 @@ def checkpointed() -> Case:
     x, w = placeholder("x", "f32[T,N,40]"), parameter("w", (40, 40), normal)
 
     def step(h: Value, x: Value) -> tuple[Value, Value]:
-        h = gnn.tanh((h @ w) + gnn.softmax(x @ h.T) @ h)
+        h = gnn.tanh(0.3 * (h @ w) + gnn.softmax(0.1 * (x @ h.T)) @ h)
         return h, gnn.sum(h * x, 1)
 
     last, ys = gnn.scan(step, x[0], x, checkpoint=3)
@@ -172,11 +172,25 @@ def elementwise_chain(dtype: str = "f64") -> Case:
     return Case(Graph.of("chain", [x, y], [z, gnn.sum(z, 1), gnn.max(z, 0)]), _floats(NUMPY[dtype], (-1, 9), (-1, 9)))
 
 
+def normalised() -> Case:
+    """Statistics over the batch that move on in the kernel that also reads their old values: a batch norm as users write it."""
+    x = placeholder("x", "f32[N,6]")
+    mean, scale = state("mean", (6,), normal), state("scale", (6,), normal)
+    rows = state("rows", (6,), normal)
+    new = 0.9 * mean + 0.1 * gnn.mean(x, 0)
+    y = (x - mean) * scale + new
+    seen = gnn.mean(y * y, 0)
+    outputs = [y, gnn.sum(gnn.tanh(x + rows), 0), gnn.exp(x - rows)]
+    return Case(Graph.of("normalised", [x], outputs,
+                         updates=[(mean, new), (scale, scale * 0.5 + seen), (rows, rows + gnn.sum(gnn.tanh(x + rows), 0))]),
+                _floats("f4", (-1, 6)))
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "mlp_adam": mlp_adam, "mlp_adam_f64": lambda: mlp_adam("f64"), "conv_adam": conv_adam, "rnn_sgd": rnn_sgd,
     "checkpointed": checkpointed, "swapping_scan": swapping_scan, "softmaxes": softmaxes, "embedding": embedding,
     "odd_results": odd_results, "old_values": old_values, "shared_new_value": shared_new_value,
-    "elementwise_chain": elementwise_chain,
+    "normalised": normalised, "elementwise_chain": elementwise_chain,
 }
 
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from graphnn.errors import ShapeError
 from graphnn.ir.dims import Size
-from graphnn.ir.graph import Graph, Node, Value
+from graphnn.ir.graph import Graph, Node, Value, collect
 from graphnn.ir.interpret import run_nodes
+from graphnn.ir.iteration_space import REDUCTIONS, iteration_space
 from graphnn.ir.op import Arrays, Cotangents, Fusion, Op, Types
 from graphnn.ir.rewrite import inline
 from graphnn.ir.types import TensorType
@@ -25,6 +26,29 @@ def _check_body(body: Graph, inputs: Types) -> None:
 def _run(body: Graph, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
     values = run_nodes(body, dict(zip(body.inputs, inputs, strict=True)), {})
     return tuple(values[value] for value in body.outputs)
+
+
+def in_step(body: Graph) -> tuple[tuple[int, int], ...]:
+    """Pairs (output, input) of a fused body's kernel that may share memory.
+
+    An element is read for that place alone when the input has the output's type and axes. With reductions there may be
+    several sweeps over the elements: what later ones read must not be overwritten by the first.
+    """
+    space = iteration_space(body)
+    if space is None:
+        return ()
+    folded: set[Value] = set()                           # what depends on a reduction
+    for node in body.nodes:
+        after = any(value in folded for value in node.inputs)
+        if isinstance(node.op, REDUCTIONS) and after:
+            return ()
+        if isinstance(node.op, REDUCTIONS) or after:
+            folded.update(node.outputs)
+    full = [output for output in body.outputs if space.own(output) != space.kept] if folded else []
+    later = set(collect(full))
+    return tuple((i, j) for i, output in enumerate(body.outputs) for j, value in enumerate(body.inputs)
+                 if value.type == output.type and space.axes[value] == space.axes[output]
+                 and output not in full and value.node not in later)
 
 
 def _body_flops(body: Graph) -> Size:
@@ -56,9 +80,7 @@ class Fused(Op):
         return inline(self.body, inputs)
 
     def in_place(self, *inputs: TensorType) -> tuple[tuple[int, int], ...]:
-        if any(node.op.fusion is not Fusion.ELEMENTWISE for node in self.body.nodes):
-            return ()
-        return tuple((i, j) for i, output in enumerate(self.body.outputs) for j, type in enumerate(inputs) if type == output.type)
+        return in_step(self.body)
 
     def flops(self, *inputs: TensorType) -> Size:
         return _body_flops(self.body)
