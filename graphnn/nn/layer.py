@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -31,7 +32,7 @@ class Layer:
     def __post_init__(self) -> None:
         if self.name is not None and not (isinstance(self.name, str) and IDENTIFIER.match(self.name)):
             raise VerifyError(f"{self.name!r} cannot name a layer; use letters, digits, _ . / -")
-        self.parameters: list[Value] = []                # trainable values, in order of making
+        self.parameters: list[Value] = []                # trainable values, in order of making; those of layers inside too
         self.states: list[Value] = []
         self._path: str | None = None
         self._built_for: tuple[TensorType, ...] | None = None
@@ -53,12 +54,18 @@ class Layer:
         path = _take_path(self._path, self.name, snake_case(type(self).__name__), inputs)
         self._path = path
         types = tuple(value.type for value in inputs)
+        around = _around.get()
+        token = _around.set(self)
         with scope(path.removeprefix(f"{current_scope()}/") if current_scope() else path) as full:
             try:
                 if self._built_for is None:
                     self.build(*types)
                     self._built_for = types
-                return self.call(*inputs)
+                result = self.call(*inputs)
+                if around is not None:
+                    around.parameters += [value for value in self.parameters if value not in around.parameters]
+                    around.states += [value for value in self.states if value not in around.states]
+                return result
             except GraphnnError as error:
                 error.locate("", describe(types, here()))
                 error.__notes__ = [f"{note} ({type(self).__name__})" if note == f"  layer     {full}" else note
@@ -68,6 +75,8 @@ class Layer:
                     self.parameters, self.states = [], []
                     _give_back(path, inputs)
                 raise
+            finally:
+                _around.reset(token)
 
     def param(self, label: str, shape: Sequence[Size], init: Initializer, *, dtype: DType = DType.f32) -> Value:
         """A new trainable value named after this layer. Its sizes must be numbers."""
@@ -84,6 +93,10 @@ class Layer:
         value = state(f"{self._path}/{label}", shape, init, dtype=dtype)
         self.states.append(value)
         return value
+
+
+# The layer whose `build` or `call` is running: it has the parameters of the layers that it calls.
+_around: ContextVar[Layer | None] = ContextVar("graphnn_layer", default=None)
 
 
 def snake_case(name: str) -> str:
