@@ -90,7 +90,11 @@ def serial(timed: bool) -> Kernel:
 
 
 def walk(timed: bool) -> Kernel:
-    """`walk(control, thread, run)`: do this thread's share of a run; returns 0, or 1 after a failure."""
+    """`walk(control, thread, run)`: do this thread's share of a run; returns 0, or 1 after a failure.
+
+    Timed, a row lasts from the end of the row before to its own. Whoever finishes tiles stamps the row, so a thread that
+    the system suspends between rows does not change whose time it is.
+    """
     from graphnn.runtime import intrinsics as k
 
     if timed:
@@ -104,6 +108,7 @@ def walk(timed: bool) -> Kernel:
         fail = k.address_of(control, FAIL)
         times = k.slots(control[TIMES])
         i, visit = 0, run
+        before = ticks() if timed else 0
         while i < count:
             row = WORDS_A_ROW * i
             function, tiles = rows[row], rows[row + TILES]
@@ -111,7 +116,7 @@ def walk(timed: bool) -> Kernel:
                 finished = tickets + 64 * rows[row + TICKET_LINE]
                 parts, span = rows[row + PARTS], rows[row + SPAN]
                 own, done = k.udiv(thread * parts, sharers), 0
-                start = ticks() if timed else 0
+                start = 0
                 for turn in range(parts):
                     part = own + turn
                     if part >= parts:
@@ -126,6 +131,8 @@ def walk(timed: bool) -> Kernel:
                         if k.load_acquire(fail) != 0:
                             return 1
                         if k.compare_and_swap(claimed, ticket, ticket + 1) != 0:
+                            if timed:
+                                start = ticks()
                             for r in range(i, i + span):
                                 slots = args + 8 * rows[WORDS_A_ROW * r + ARGUMENTS]
                                 code = k.call_kernel(rows[WORDS_A_ROW * r], slots, first + ticket - base, scratch)
@@ -139,6 +146,8 @@ def walk(timed: bool) -> Kernel:
                             done += 1
                 top = (visit + 1) * tiles
                 if done != 0:
+                    if timed:
+                        times[count + i] = ticks()
                     k.atomic_add(finished, done)
                 pauses = 0
                 while k.load_acquire(finished) < top:
@@ -149,8 +158,10 @@ def walk(timed: bool) -> Kernel:
                         k.pause()
                     else:
                         k.call_kernel(pause_call, 0, 0, 0)
-                if timed and thread == 0 and span == 1:
-                    times[i] += ticks() - start
+                if timed and thread == 0:
+                    if span == 1:
+                        times[i] += times[count + i] - before
+                    before = times[count + i]
                 i += span - 1
             elif function == LOOP:
                 if tiles <= 0:

@@ -14,9 +14,9 @@ import contextlib
 import math
 import time
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from graphnn.runtime import executor_code as code
 from graphnn.runtime.executor_code import END, LOOP
@@ -33,7 +33,10 @@ FINE = (0, -1)
 _START_NS, _MEETING_NS = 10_000, 300
 _RELEASE_GIL_FROM_NS = 5_000
 
-Words = NDArray[np.int64]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Words = NDArray[np.int64]
 
 
 class Table:
@@ -50,7 +53,7 @@ class Table:
         self._scratch_stride = -(-scratch_bytes // 64) * 64 + 64  # a cache line apart
         self._stack_stride = -(-16 * depth // 64) * 64 + 64
         self._tickets = aligned_words(0)
-        self.times = aligned_words(len(self._rows))
+        self.times = aligned_words(2 * len(self._rows))          # ticks of each row, and the stamps they come from
         self._control = aligned_words(code.CONTROL_WORDS)
         self._address = self._control.ctypes.data
         self._control[[code.ROWS, code.ARGS, code.COUNT]] = self._rows.ctypes.data, args.ctypes.data, len(self._rows)
@@ -73,7 +76,7 @@ class Table:
         """Run once as `run` would; returns its result, and the nanoseconds that each row took (all its visits)."""
         self.times[:] = 0
         result = self._run(1 if self._alone else min(count or threads(), self._most_tiles), timed=True)
-        return result, self.times * ns_per_tick()
+        return result, self.times[: len(self._rows)] * ns_per_tick()
 
     def _run(self, count: int, *, timed: bool) -> tuple[int, int]:
         workers = pool() if count > 1 else None
