@@ -24,8 +24,12 @@ SHAPES = [
 TRANSPOSES = [(False, False), (True, False), (False, True)]
 
 
-def taking_turns(ours: Callable[[], object], theirs: Callable[[], object], *, seconds: float = 0.25) -> tuple[float, float]:
-    """Median times of two functions that are called in turns, each several times in a row."""
+# OpenBLAS's threads spin for some 20 ms after a product, which would take a core from whoever comes next.
+_REST = 0.03
+
+
+def taking_turns(ours: Callable[[], object], theirs: Callable[[], object], *, turns: int = 9) -> tuple[float, float]:
+    """Median times of two functions that are called in turns, each several times in a row after a rest."""
 
     def once(function: Callable[[], object], repeats: int) -> float:
         start = time.perf_counter()
@@ -35,14 +39,16 @@ def taking_turns(ours: Callable[[], object], theirs: Callable[[], object], *, se
 
     def repeats(function: Callable[[], object]) -> int:
         function()
-        return max(1, round(0.002 / once(function, 3)))
+        return max(1, round(0.01 / once(function, 3)))
 
-    counts = repeats(ours), repeats(theirs)
-    times: tuple[list[float], list[float]] = ([], [])
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[0]) < 7:
-        times[0].append(once(ours, counts[0]))
-        times[1].append(once(theirs, counts[1]))
+    functions = (ours, theirs)
+    counts = [repeats(function) for function in functions]
+    times: list[list[float]] = [[], []]
+    for _ in range(turns):
+        for side in (0, 1):
+            time.sleep(_REST)
+            functions[side]()  # wakes its threads
+            times[side].append(once(functions[side], counts[side]))
     return statistics.median(times[0]), statistics.median(times[1])
 
 

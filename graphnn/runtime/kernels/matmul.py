@@ -229,7 +229,9 @@ def _boxes(c: Contraction, isa: InstructionSet) -> Boxes:
 
     panels = ceildiv(n, panel)
     rows_first = 1 if pack or stage else 2  # boxes are wide or tall where something is copied for each of them
-    row_parts, col_parts = ceildiv(m, _BOX_ROWS), ceildiv(panels * panel * size, _BOX_COLS)
+    row_parts, col_parts = ceildiv(m, _BOX_ROWS), 1
+    if m > tallest:  # few rows are one pass over B, whatever its width
+        col_parts = ceildiv(panels * panel * size, _BOX_COLS)
     while row_parts * col_parts < want:
         rows, cols = ceildiv(m, row_parts), ceildiv(panels, col_parts) * panel
         if (rows * rows_first >= 2 * cols and rows > 2 * tallest) or (cols == panel and rows > 4 * tallest):
