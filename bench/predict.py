@@ -45,7 +45,7 @@ def onnx_run(weights: list[np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return lambda x: session.run(None, {"x": x})[0]
+    return lambda x: session.run(None, {"x": x})[0]  # pyright: ignore[reportReturnType]
 
 
 def figures() -> Iterator[Figure]:

@@ -10,7 +10,6 @@ import numpy as np
 
 from graphnn.errors import FileFormatError, GraphnnError, ShapeError, UnsupportedError, VerifyError
 from graphnn.files import load_file, save_file
-from graphnn.inspect.drawing import draw
 from graphnn.inspect.profile import Profile
 from graphnn.inspect.summary import summary
 from graphnn.ir.dims import Size
@@ -267,6 +266,8 @@ class Model:
 
     def plot(self, path: str | Path) -> None:
         """Draw the graph as an SVG file. Needs no external program."""
+        from graphnn.inspect.drawing import draw  # few processes draw, and it would be a tenth of `import graphnn`
+
         draw(self.graph, path)
 
     def profile(self, x: Any) -> Profile:

@@ -6,7 +6,6 @@ A pass is any function Graph -> Graph; one with options is a frozen dataclass wi
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,6 +98,8 @@ def pass_name(transform: Pass) -> str:
 
 def _write_reproducer(graph: Graph, name: str) -> str:
     """The path of a new file that holds the text of `graph`; or why there is none, for the error must still be raised."""
+    import tempfile  # for this rare case only: it takes milliseconds to import
+
     try:
         text = str(graph)
         with tempfile.NamedTemporaryFile("w", prefix="graphnn-before-", suffix=".txt", delete=False, encoding="utf-8") as file:

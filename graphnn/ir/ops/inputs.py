@@ -14,7 +14,8 @@ from graphnn.ir.graph import IDENTIFIER, ROLES, Value
 from graphnn.ir.op import Op, Sample, Types
 from graphnn.ir.types import DType, DTypeLike, TensorType, as_dtype, as_shape
 
-Initializer = Callable[[tuple[int, ...], np.dtype[np.generic], np.random.Generator], np.ndarray]
+# In quotes: numpy.random takes as long to import as all of ir, and many programs never draw a number.
+Initializer = Callable[[tuple[int, ...], np.dtype[np.generic], "np.random.Generator"], np.ndarray]
 
 
 @dataclass(frozen=True)
