@@ -49,7 +49,13 @@ class Loss:
 class SquaredError(Loss):
     """(p - y)^2 for each element; the mean is over all elements. p and y have one shape.
 
-    Reference: numpy-ml's SquaredError is half the sum: `0.5 * SquaredError(reduction="sum")`.
+    numpy-ml's SquaredError is half of `SquaredError(reduction="sum")`.
+
+    >>> import graphnn as gnn
+    >>> from graphnn import nn
+    >>> p, y = gnn.Input((3,), name="p"), gnn.Input((3,), name="y")
+    >>> nn.SquaredError()(p, y).type, nn.SquaredError(reduction="none")(p, y).type
+    (f32[], f32[N,3])
     """
 
     def target_type(self, prediction: TensorType, integer: bool) -> TensorType:
@@ -67,6 +73,15 @@ class CrossEntropy(Loss):
 
     x is (..., classes). Integer targets are (...), ids in [0, classes): an id outside is a NumericsError at run time. Real
     targets have the shape of x. `from_logits=False` takes probabilities instead: log(p), exact only for p > 0.
+
+    >>> import math
+    >>> import numpy as np
+    >>> import graphnn as gnn
+    >>> from graphnn import nn
+    >>> logits, ids = gnn.Input((4,), name="logits"), gnn.Input((), name="ids", dtype="i64")
+    >>> loss = gnn.compile(gnn.Graph.of("loss", [logits, ids], [nn.CrossEntropy()(logits, ids)]), backend="numpy")
+    >>> bool(np.isclose(loss(np.zeros((2, 4), np.float32), np.array([0, 3])), math.log(4)))
+    True
     """
 
     from_logits: bool = True
