@@ -147,7 +147,7 @@ def test_the_epilogue_sees_every_finished_element_once(sizes, dtype):
     assert np.allclose(c, expected, rtol=1e-5, atol=1e-3)
 
 
-@pytest.mark.parametrize("sizes", [(300, 200, 300), (6, 90000, 33), (1, 4000, 3000), (700, 70, 10)])
+@pytest.mark.parametrize("sizes", [(300, 200, 300), (6, 90000, 33), (1, 4000, 3000), (7000, 70, 10)])
 @pytest.mark.parametrize("transposed", TRANSPOSES)
 def test_any_number_of_threads_gives_the_same_bits(sizes, transposed):
     rng = np.random.default_rng(7)
