@@ -21,7 +21,8 @@ def names(model: gnn.Model) -> list[str]:
 
 def test_snake_case() -> None:
     for name, expected in (("FullyConnected", "fully_connected"), ("Conv2D", "conv2d"), ("ReLU", "relu"),
-                           ("SGD", "sgd"), ("CrossEntropy", "cross_entropy"), ("Pool2D", "pool2d"), ("Adam", "adam"), ("LeakyReLU", "leaky_relu")):
+                           ("SGD", "sgd"), ("CrossEntropy", "cross_entropy"),
+                           ("Pool2D", "pool2d"), ("Adam", "adam"), ("LeakyReLU", "leaky_relu")):
         assert snake_case(name) == expected
 
 

@@ -50,8 +50,9 @@ def step_of(optimiser: nn.Optimizer, dtype: str, backend: str) -> gnn.Executable
     """A step that takes the gradients as inputs."""
     params = [gnn.parameter(k, shape, lambda s, d, rng: rng.normal(size=s).astype(d), dtype=dtype)
               for k, shape in SHAPES.items()]
-    grads = [gnn.placeholder(f"g{i}", gnn.TensorType(p.dtype, p.shape)) for i, p in enumerate(params)]
-    return gnn.compile(gnn.Graph.of("step", grads, [gnn.sum(grads[0])], updates=optimiser.updates(params, grads)), backend=backend)
+    grads = [gnn.placeholder(f"g{i}", p.type) for i, p in enumerate(params)]
+    graph = gnn.Graph.of("step", grads, [gnn.sum(grads[0])], updates=optimiser.updates(params, grads))
+    return gnn.compile(graph, backend=backend)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -104,7 +105,8 @@ def test_by_name() -> None:
 
 @pytest.mark.parametrize(("make", "words"), [
     (lambda: nn.SGD(-0.1), ["SGD", "lr", "-0.1"]), (lambda: nn.SGD(float("nan")), ["lr", "nan"]),
-    (lambda: nn.Adam("fast"), ["lr", "'fast'"]), (lambda: nn.Adam(True), ["lr", "True"]), (lambda: nn.SGD(0.1, momentum=1.0), ["momentum", "1.0"]),
+    (lambda: nn.Adam("fast"), ["lr", "'fast'"]), (lambda: nn.Adam(True), ["lr", "True"]),
+    (lambda: nn.SGD(0.1, momentum=1.0), ["momentum", "1.0"]),
     (lambda: nn.SGD(0.1, nesterov=True), ["nesterov", "momentum"]), (lambda: nn.Adam(beta1=1.5), ["beta1", "1.5"]),
     (lambda: nn.Adam(beta2="x"), ["beta2", "'x'"]), (lambda: nn.Adam(eps=-1), ["eps", "-1"]),
     (lambda: as_optimiser("lion"), ["lion", "sgd", "adam"]), (lambda: as_optimiser("adam(rate=1)"), ["rate", "lr"]),
