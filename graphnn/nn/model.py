@@ -74,6 +74,8 @@ class Model:
         self.epoch = 0
         self._training: Training | None = None
         self._predict: Executable | None = None
+        first = self.inputs[0].type
+        self._single_input = (first.rank, first.dtype.numpy) if len(self.inputs) == 1 else None
 
     @property
     def name(self) -> str:
@@ -166,8 +168,7 @@ class Model:
         if batch_size != PREDICT_BATCH:
             check_batch_size(batch_size)
         # The path of a server's single example: nothing to convert, one batch.
-        if type(x) is np.ndarray and len(self.inputs) == 1 and x.ndim == self.inputs[0].rank and 0 < len(x) <= batch_size \
-                and x.dtype is self.inputs[0].dtype.numpy:
+        if type(x) is np.ndarray and (x.ndim, x.dtype) == self._single_input and 0 < len(x) <= batch_size:
             return self._predict(x)
         arrays = self._input_arrays(x)
         count = common_length({v.name: a for v, a in zip(self.inputs, arrays, strict=True)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 import weakref
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from graphnn.errors import DTypeError, ShapeError, VerifyError
+from graphnn.ir.dims import numbers
 from graphnn.ir.graph import Graph
 from graphnn.ir.interpret import run_nodes
 from graphnn.ir.types import TensorType, bind_sizes
@@ -20,6 +22,8 @@ from graphnn.runtime.workspace import Workspace
 
 KEPT_PLANS = 8                     # bindings of sizes kept: a batch, its remainder, a few lengths
 _KEPT_WORKSPACES = 64              # idle ones a plan: as many as ever ran it at once
+
+_shape = operator.attrgetter("shape")
 
 Out = Sequence[np.ndarray | None] | None
 Shapes = tuple[tuple[int, ...], ...]
@@ -57,20 +61,24 @@ class Executable:
 
     def __call__(self, *args: np.ndarray, out: Any = None, **named: np.ndarray) -> Any:
         arrays = args if not named and len(args) == len(self._names) else self._gather(args, named)
-        for array, dtype in zip(arrays, self._dtypes, strict=True):
+        for array, dtype in zip(arrays, self._dtypes):  # noqa: B905  (as many as names; strict costs as much as the loop)
             if type(array) is not np.ndarray or array.dtype is not dtype:
                 arrays = self._checked(arrays)
                 break
         targets = None if out is None else self._targets(out, arrays)
+        state = self.state
         if self._writes:
-            with self.state.writing():
-                results = self._engine.run(arrays, targets)
-        else:
-            self.state.begin_read()
+            state.begin_write()
             try:
                 results = self._engine.run(arrays, targets)
             finally:
-                self.state.end_read()
+                state.end_write()
+        else:
+            state.begin_read()
+            try:
+                results = self._engine.run(arrays, targets)
+            finally:
+                state.end_read()
         return results[0] if self._single else tuple(results)
 
     def lower(self, **sizes: int) -> Executable:
@@ -81,7 +89,7 @@ class Executable:
             raise ShapeError(f"lower: the size {missing} is missing" if missing else
                              f"lower: there is no size {extra}; the sizes are {', '.join(sorted(wanted)) or 'numbers'}")
         types = [value.type.bind(sizes) for value in self._inputs]
-        self._engine.lower(tuple(tuple(int(s) for s in t.shape) for t in types))  # pyright: ignore[reportArgumentType]
+        self._engine.lower(tuple(numbers(t.shape) for t in types))
         return self
 
     def prepare(self, *arrays: np.ndarray) -> Executable:
@@ -184,7 +192,7 @@ class PlanEngine:
         self._lock = threading.Lock()                    # one thread binds at a time
 
     def run(self, arrays: Sequence[np.ndarray], out: Out) -> list[np.ndarray]:
-        shapes = tuple([array.shape for array in arrays])
+        shapes = tuple(map(_shape, arrays))
         binding = self._bindings.get(shapes)
         if binding is None or binding.dropped != self.state.dropped:
             binding = self._bind(shapes)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphnn.ir.dims import bind_size
+from graphnn.ir.dims import bind_size, numbers
 from graphnn.ir.graph import Graph, Node
 from graphnn.ir.types import TensorType
 from graphnn.passes.plan_buffers import Buffer
@@ -16,11 +16,8 @@ from graphnn.runtime.state import State
 from graphnn.runtime.table import FINE, Table
 
 _STAGED_UP_TO = 4096               # bytes: copying so little costs less than asking NumPy for an address
-
-
-def _numbers(type: TensorType) -> tuple[int, ...]:
-    """The shape of a type whose sizes are bound."""
-    return tuple(size for size in type.shape if isinstance(size, int))
+Stages = list[tuple[int, np.ndarray]]                    # position of an input or output, the array in its place
+Moving = list[tuple[int, list[tuple[int, int]]]]         # position, and the words that hold its address: (word, offset)
 
 
 class Workspace:
@@ -46,13 +43,11 @@ class Workspace:
             words[at] += self._held[-1].ctypes.data
         self.words = memoryview(words)  # pyright: ignore[reportArgumentType]
         self.table = Table(plan.rows, words, scratch_bytes=plan.thread_scratch, cost_ns=plan.cost_ns)
-        user = graph.by_role("input")
-        self._stages = [self._stage("input", graph.inputs.index(v), v.type.bind(plan.sizes)) for v in user]
-        self._input_words = [self._moving.get(("input", graph.inputs.index(v)), []) for v in user]
+        inputs = [(graph.inputs.index(v), v.type.bind(plan.sizes)) for v in graph.by_role("input")]
+        self._input_stages, self._input_words = self._split("input", inputs)
         outputs = [value.type.bind(plan.sizes) for value in graph.outputs]
-        self._output_types = [(_numbers(t), t.dtype.numpy) for t in outputs]
-        self._output_stages = [self._stage("output", i, t) for i, t in enumerate(outputs)]
-        self._output_words = [self._moving.get(("output", i), []) for i in range(len(outputs))]
+        self._output_types = [(numbers(t.shape), t.dtype.numpy) for t in outputs]
+        self._output_stages, self._output_words = self._split("output", list(enumerate(outputs)))
 
     def _memory(self, kind: str, index: int) -> np.ndarray:
         if kind == "constant":
@@ -61,13 +56,20 @@ class Workspace:
             return self._state.array_in_place(self.plan.program.graph.inputs[index].name)
         return self.arena if kind == "arena" else self.scratch
 
-    def _stage(self, kind: str, index: int, type: TensorType) -> np.ndarray | None:
-        """A small array of the workspace's own in place of the caller's, its address settled for good."""
-        if bind_size(type.nbytes, {}) > _STAGED_UP_TO:
-            return None
-        stage = aligned_array(_numbers(type), type.dtype.numpy)
-        self._point(self._moving.get((kind, index), []), stage.ctypes.data)
-        return stage
+    def _split(self, kind: str, places: Sequence[tuple[int, TensorType]]) -> tuple[Stages, Moving]:
+        """Inputs or outputs, by position: small ones get an array of the workspace's own in place of the caller's, its
+        address settled for good; for the others, the words that hold the caller's address."""
+        stages: Stages = []
+        moving: Moving = []
+        for position, (index, type) in enumerate(places):
+            words = self._moving.get((kind, index), [])
+            if bind_size(type.nbytes, {}) > _STAGED_UP_TO:
+                moving.append((position, words))
+                continue
+            stage = aligned_array(numbers(type.shape), type.dtype.numpy)
+            self._point(words, stage.ctypes.data)
+            stages.append((position, stage))
+        return stages, moving
 
     def _point(self, words: Sequence[tuple[int, int]], address: int) -> None:
         for word, offset in words:
@@ -75,62 +77,50 @@ class Workspace:
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
         """The outputs for these inputs, C-contiguous arrays of the declared dtypes; written into `out` where given."""
-        keep, made = self._arrange(arrays, out)
+        _keep, made = self._arrange(arrays, out)
         failure = self.table.run()
-        if failure != FINE:
+        if failure is not FINE:
             raise self.plan.error(*failure)
-        del keep
-        return self._collect(made, out)
+        return self._collect(made)
 
     def run_timed(self, arrays: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
         """As `run`, and the nanoseconds that each row of the plan took."""
-        _, made = self._arrange(arrays, None)
+        _keep, made = self._arrange(arrays, None)
         failure, times = self.table.run_timed()
-        if failure != FINE:
+        if failure is not FINE:
             raise self.plan.error(*failure)
-        return self._collect(made, None), times
+        return self._collect(made), times
 
     def _arrange(
         self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None
     ) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
         """Put the addresses of this call in place; returns what must stay alive, and the arrays that take the outputs."""
         keep: list[np.ndarray] = []
-        for array, stage, words in zip(arrays, self._stages, self._input_words, strict=True):
-            if stage is not None:
-                stage[...] = array
-                continue
+        for i, stage in self._input_stages:
+            stage[...] = arrays[i]
+        for i, words in self._input_words:
+            array = arrays[i]
             if not (array.flags.c_contiguous and array.flags.aligned):
                 array = np.ascontiguousarray(array) if array.flags.aligned else array.copy(order="C")
                 keep.append(array)
             self._point(words, array.ctypes.data)
-        made: list[np.ndarray | None] = []
-        for i, (stage, words) in enumerate(zip(self._output_stages, self._output_words, strict=True)):
-            if stage is not None:
-                made.append(None)
-                continue
-            array = out[i] if out is not None and out[i] is not None else None
+        made: list[np.ndarray | None] = [None] * len(self._output_types) if out is None else list(out)
+        for i, words in self._output_words:
+            array = made[i]
             if array is None:
-                array = results.array(*self._output_types[i])
+                made[i] = array = results.array(*self._output_types[i])
             self._point(words, array.ctypes.data)
-            made.append(array)
         return keep, made
 
-    def _collect(
-        self, made: Sequence[np.ndarray | None], out: Sequence[np.ndarray | None] | None
-    ) -> list[np.ndarray]:
-        outputs: list[np.ndarray] = []
-        for i, (array, stage) in enumerate(zip(made, self._output_stages, strict=True)):
-            if array is not None:
-                outputs.append(array)
-                continue
-            assert stage is not None
-            target = out[i] if out is not None else None
+    def _collect(self, made: list[np.ndarray | None]) -> list[np.ndarray]:
+        """The outputs, the small ones copied from their stages."""
+        for i, stage in self._output_stages:
+            target = made[i]
             if target is None:
-                outputs.append(stage.copy())
+                made[i] = stage.copy()
             else:
                 target[...] = stage
-                outputs.append(target)
-        return outputs
+        return made  # pyright: ignore[reportReturnType]  (every output has its array now)
 
     # ------------------------------------------------------------------------------------------ for tests
 
@@ -143,7 +133,7 @@ class Workspace:
         """As `run`, node by node, with every buffer poisoned as soon as the plan calls it free, and all at the start."""
         self.arena[:] = 0xFF
         self.scratch[:] = 0xFF
-        keep, made = self._arrange(arrays, None)
+        _keep, made = self._arrange(arrays, None)
         graph: Graph = self.plan.program.graph
         position: dict[Node, int] = {node: i for i, node in enumerate(graph.nodes)}
         rows = self.plan.row_nodes
@@ -161,8 +151,7 @@ class Workspace:
             done = max(done, now)
             part = Table(self.plan.rows[at:upto], self.table.args, scratch_bytes=self.plan.thread_scratch, cost_ns=0)
             failure = part.run()
-            if failure != FINE:
+            if failure is not FINE:
                 raise self.plan.error(failure[0], failure[1] + at)
             at = upto
-        del keep
-        return self._collect(made, None)
+        return self._collect(made)
