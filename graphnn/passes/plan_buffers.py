@@ -14,10 +14,12 @@ from functools import cached_property
 
 from graphnn.ir.graph import Graph, Node, Value, role_of
 from graphnn.ir.ops.inputs import Constant
+from graphnn.passes.schedule import checks_range
 
 ALIGN = 64
 _NEAR = 1.02                       # of the lower bound: good enough
 _MOST_TRIES, _MOST_STEPS = 300, 200_000    # some 20 ms of looking for a better order
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -132,12 +134,16 @@ def _place_results(
         staged[old] = _staging_value(old)
         first.append((old, staged[old]))
 
+    last_check = max((i for i, node in enumerate(graph.nodes) if checks_range(node)), default=-1)
+
     def finish(value: Value, slot: Slot) -> None:
         source = root.get(value, value)
         if source in staged:
             last.append((staged[source], slot))
         elif source not in fixed and (
-            slot.kind != "state" or _all_read_before(graph, source, slot.index, root, readers, position)
+            slot.kind != "state"
+            or (position[source.node] > last_check  # a call that fails leaves states as they were
+                and _all_read_before(graph, source, slot.index, root, readers, position))
         ):
             fixed[source] = slot
         else:

@@ -90,7 +90,7 @@ class _Problem:
         self.predecessors[then].append(first)
 
     def _order_state_writes(self, graph: Graph, position: Mapping[Node, int]) -> None:
-        checks = [position[node] for node in graph.nodes if _checks(node)]
+        checks = [position[node] for node in graph.nodes if checks_range(node)]
         writers: dict[int, None] = {}
         for state, new in graph.updates:
             if new.node not in position:
@@ -242,5 +242,6 @@ class _Problem:
         return order
 
 
-def _checks(node: Node) -> bool:
-    return node.op.name == "check_index" or any(_checks(inner) for body in bodies(node.op).values() for inner in body.nodes)
+def checks_range(node: Node) -> bool:
+    """Whether a run may end at this node: it checks ids, or a node of its body does."""
+    return node.op.name == "check_index" or any(checks_range(inner) for body in bodies(node.op).values() for inner in body.nodes)

@@ -97,8 +97,9 @@ def test_one_output_is_an_array_and_several_are_a_tuple() -> None:
 
 
 @pytest.mark.parametrize("make", [
-    lambda x: x[:, ::2], lambda x: np.asfortranarray(x[:, :5]), lambda x: x[::-1, 5:], lambda x: np.broadcast_to(x[:1, :5], (7, 5)),
-    lambda x: _locked(x[:, :5].copy()), lambda x: _misaligned(x[:, :5]), lambda x: x[:, :5].view(Subclass),
+    lambda x: x[:, ::2], lambda x: np.asfortranarray(x[:, :5]), lambda x: x[::-1, 5:],
+    lambda x: np.broadcast_to(x[:1, :5], (7, 5)), lambda x: _locked(x[:, :5].copy()), lambda x: _misaligned(x[:, :5]),
+    lambda x: x[:, :5].view(Subclass),
 ], ids=["strided", "fortran", "backwards", "broadcast", "read-only", "misaligned", "subclass"])
 @pytest.mark.parametrize("rows", [7, 2000])
 def test_any_memory_layout_is_read(make, rows: int) -> None:
@@ -177,7 +178,8 @@ def test_inputs_missing_extra_and_twice(backend: str) -> None:
     for args, named, message in (
         ((x,), {}, r"'y' is missing.*x: f32\[N,4\], y: f32\[N\]"), ((), {}, "'x' is missing"),
         ((x, y, y), {}, r"takes 2 arrays \(x, y\), not 3"),
-        ((x, y), {"x": x}, "'x' is given twice"), ((x, y), {"z": x}, "no input 'z'; its inputs are x, y"), ((x,), {"z": y}, "no input 'z'"),
+        ((x, y), {"x": x}, "'x' is given twice"), ((x, y), {"z": x}, "no input 'z'; its inputs are x, y"),
+        ((x,), {"z": y}, "no input 'z'"),
     ):
         with pytest.raises(errors.VerifyError, match=message):
             exe(*args, **named)
@@ -226,6 +228,32 @@ def test_a_call_that_fails_leaves_every_state_as_it_was(case, inputs: int, rows:
                 exe(*bad)
             assert bits((), exe) == before
         assert bits(exe(*good), exe) == bits(twin(*good), twin)
+
+
+@pytest.mark.parametrize("pipeline", [None, lambda graph: graph], ids=["passes", "no-passes"])
+def test_states_written_by_loops_that_check_ids_stay_too(pipeline) -> None:
+    """The check is inside of a loop whose last carry is the next value of a state; and there may be no schedule at all."""
+    ids = placeholder("ids", "i64[T,2]")
+    table, a, b = parameter("table", (6, 3), normal), state("a", (2, 3), zeros), state("b", (3,), zeros)
+
+    def step(h: Value, x: Value) -> tuple[Value, Value]:
+        h = h * 0.5 + gnn.gather(table, x)
+        return h, h
+
+    last, _ = gnn.scan(step, gnn.gather(table, ids[0]), ids)
+    graph = Graph.of("loop", [ids], [], updates=[(a, last), (b, b + 1.0), (table, table * 0.5)])
+    exe = gnn.compile(graph, **({"pipeline": pipeline} if pipeline else {}))
+    good = np.array([[0, 1], [2, 3], [4, 5]])
+    exe(good)
+    before = bits((), exe)
+    for row in range(3):
+        bad = good.copy()
+        bad[row, 1] = 6
+        with pytest.raises(errors.NumericsError):
+            exe(bad)
+        assert bits((), exe) == before
+    exe(good)
+    assert float(exe.state["b"][0]) == 2
 
 
 def test_many_threads_that_fail_leave_the_state_too() -> None:
