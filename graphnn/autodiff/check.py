@@ -8,6 +8,7 @@ import numpy as np
 
 from graphnn.autodiff.gradients import gradients
 from graphnn.errors import DTypeError, NumericsError
+from graphnn.ir.dims import numbers
 from graphnn.ir.graph import Graph, Value
 from graphnn.ir.interpret import run_nodes
 from graphnn.ir.ops import arithmetic, inputs, reduce
@@ -99,4 +100,4 @@ def _run(graph: Graph, feeds: dict[Value, np.ndarray]) -> list[float]:
 
 def _shape(value: Value) -> tuple[int, ...]:
     assert value.type.is_static, f"{value!r} depends on a symbolic size"
-    return tuple(int(size) for size in value.shape)  # pyright: ignore[reportArgumentType]
+    return numbers(value.shape)

@@ -299,6 +299,11 @@ def bind_size(size: Size, sizes: Mapping[str, int]) -> int:
     return size if isinstance(size, int) else size.bind(sizes)
 
 
+def numbers(sizes: Sequence[Size]) -> tuple[int, ...]:
+    """Sizes that are bound: numbers. Raises ShapeError for a name."""
+    return tuple(bind_size(size, {}) for size in sizes)
+
+
 def names_of(size: Size) -> Iterator[str]:
     """The names a size depends on."""
     if isinstance(size, Dim):

@@ -16,7 +16,8 @@ def verify(graph: Graph) -> None:
             raise VerifyError(f"{graph.name}: the input {value!r} is made by {value.node.op.name}")
         if value.name in names:
             error = VerifyError(f"{graph.name}: two inputs are named {value.name!r}",
-                                hint="give one of the layers or inputs another name")
+                                hint="give one of them another name (name=...), or make each part of the network in a scope "
+                                     'of its own: with gnn.scope("left"): ...')
             error.locate("", [f"  made at   {v.node.loc.called_at}" for v in (names[value.name], value) if v.node.loc.called_at])
             raise error
         names[value.name] = value

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from graphnn.errors import DTypeError, ShapeError, VerifyError
+from graphnn.ir.dims import numbers
 from graphnn.ir.graph import Graph, Value, role_of
 from graphnn.ir.ops.inputs import Input
 from graphnn.ir.types import TensorType
@@ -141,7 +142,7 @@ class State:
                               hint="compile with state= a state that has it, or give it init=")
         digest = hashlib.sha256(f"{self.seed}/{op.label}".encode()).digest()
         generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
-        shape = tuple(int(size) for size in value.shape)  # pyright: ignore[reportArgumentType]
+        shape = numbers(value.shape)
         first = np.asarray(op.init(shape, value.dtype.numpy, generator))
         if first.shape != shape:
             raise ShapeError(f"the initialiser of {op.label!r} gave shape {first.shape}, the type is {value.type}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphnn.errors import ShapeError
-from graphnn.ir.dims import Size, dim, product
+from graphnn.ir.dims import Size, dim, numbers, product
 from graphnn.ir.graph import Node, Value
 from graphnn.ir.op import Cotangents, Fusion, Op, Sample, Types
 from graphnn.ir.ops import window
@@ -36,7 +36,7 @@ def _conv_type(x: TensorType, w: TensorType, stride: Pair, padding: Sides, dilat
         raise ShapeError(f"the weight has the axes (kh, kw, C / groups, K), the first two fixed: {w}")
     n, h, width, c = x.shape
     kh, kw, per_group, k = w.shape
-    kh, kw = window.numbers((kh, kw))
+    kh, kw = numbers((kh, kw))
     if kh < 1 or kw < 1:
         raise ShapeError(f"a kernel of {kh} x {kw} has no elements")
     if per_group * groups != c:
@@ -97,7 +97,7 @@ class Conv2D(Op):
 
     def numpy(self, x: np.ndarray, w: np.ndarray) -> np.ndarray:
         (y_type,) = self.infer(TensorType.of(x), TensorType.of(w))
-        n, oh, ow, k = window.numbers(y_type.shape)
+        n, oh, ow, k = numbers(y_type.shape)
         xp = window.padded(x, self.padding)
         y = np.zeros((self.groups, n * oh * ow, k // self.groups), x.dtype)
         for (i, j), place in _taps(w.shape[0], w.shape[1], self.dilation):
@@ -148,8 +148,8 @@ class Conv2DInputGrad(Op):
         return (x,)
 
     def numpy(self, dy: np.ndarray, w: np.ndarray) -> np.ndarray:
-        n, h, width, c = window.numbers(self.input_shape)
-        top, bottom, left, right = window.numbers(self.padding)
+        n, h, width, c = numbers(self.input_shape)
+        top, bottom, left, right = numbers(self.padding)
         dxp = np.zeros((n, h + top + bottom, width + left + right, c), dy.dtype)
         _, oh, ow, _ = dy.shape
         rows = _grouped(dy, self.groups)
@@ -196,7 +196,7 @@ class Conv2DWeightGrad(Op):
         return (w,)
 
     def numpy(self, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
-        kh, kw, per_group, k = window.numbers(self.kernel_shape)
+        kh, kw, per_group, k = numbers(self.kernel_shape)
         dw = np.zeros((kh, kw, per_group, k), x.dtype)
         xp = window.padded(x, self.padding)
         rows = _grouped(dy, self.groups)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphnn.errors import ShapeError
-from graphnn.ir.dims import Size, dim
+from graphnn.ir.dims import Size, dim, numbers
 from graphnn.ir.graph import Node, Value
 from graphnn.ir.op import Cotangents, Fusion, Op, Sample, Types
 from graphnn.ir.ops import window
@@ -50,7 +50,7 @@ def _taps(kernel: Pair) -> Iterator[Pair]:
 def first_maximum(x: np.ndarray, kernel: Pair, stride: Pair, padding: Sides) -> tuple[np.ndarray, np.ndarray]:
     """The maximum of each window and the number of its tap."""
     (y_type,) = MaxPool2D(kernel, stride, padding).infer(TensorType.of(x))
-    n, oh, ow, c = window.numbers(y_type.shape)
+    n, oh, ow, c = numbers(y_type.shape)
     xp = window.padded(x, padding)
     real = window.padded(np.ones((1, x.shape[1], x.shape[2], 1)), padding) > 0
     best = np.full((n, oh, ow, c), -np.inf, x.dtype)
@@ -180,7 +180,7 @@ class AvgPool2D(Op):
 
     def numpy(self, x: np.ndarray) -> np.ndarray:
         (y_type,) = self.infer(TensorType.of(x))
-        n, oh, ow, c = window.numbers(y_type.shape)
+        n, oh, ow, c = numbers(y_type.shape)
         xp, total = window.padded(x, self.padding), np.zeros((n, oh, ow, c), x.dtype)
         for place in _taps(self.kernel):
             total += window.tap(xp, place, (oh, ow), self.stride)
@@ -189,7 +189,7 @@ class AvgPool2D(Op):
     def counts(self, h: int, w: int, dtype: np.dtype[np.generic]) -> np.ndarray:
         """How many elements each window's sum is divided by: (1, OH, OW, 1)."""
         (y_type,) = self.infer(TensorType.of(np.empty((1, h, w, 1), dtype)))
-        _, oh, ow, _ = window.numbers(y_type.shape)
+        _, oh, ow, _ = numbers(y_type.shape)
         ones = window.padded(np.ones((1, h, w, 1), dtype), self.padding, float(self.count_include_pad))
         total = np.zeros((1, oh, ow, 1), dtype)
         for place in _taps(self.kernel):
@@ -232,7 +232,7 @@ class AvgPool2DGrad(Op):
         return (x,)
 
     def numpy(self, dy: np.ndarray) -> np.ndarray:
-        shape = window.numbers(self.input_shape)
+        shape = numbers(self.input_shape)
         dxp = window.padded(np.zeros(shape, dy.dtype), self.padding)
         share = dy / self.forward.counts(shape[1], shape[2], dy.dtype)
         for place in _taps(self.kernel):

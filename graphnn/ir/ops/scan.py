@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from graphnn.errors import ShapeError
-from graphnn.ir.dims import Size, bind_size, floordiv, is_size
+from graphnn.ir.dims import Size, bind_size, floordiv, is_size, numbers
 from graphnn.ir.graph import Graph, Node, Value, collect, role_of
 from graphnn.ir.interpret import run_nodes
 from graphnn.ir.op import Arrays, Cotangents, Fusion, Op, Sample, Types, make_node
-from graphnn.ir.ops import functions, linalg, random, scan_grad, shaping, sizes, slicing, window
+from graphnn.ir.ops import functions, linalg, random, scan_grad, shaping, sizes, slicing
 from graphnn.ir.ops.inputs import placeholder
 from graphnn.ir.ops.operands import located
 from graphnn.ir.types import DType, TensorType
@@ -69,7 +69,7 @@ class Scan(Op):
     def numpy(self, *inputs: np.ndarray) -> Arrays:
         length, end = bind_size(self.length, {}), self.carries + self.sequences
         carries, sequences, constants = inputs[:self.carries], inputs[self.carries:end], inputs[end:]
-        steps = [np.empty(window.numbers((length, *v.shape)), v.dtype.numpy) for v in self.body.outputs[self.carries:]]
+        steps = [np.empty(numbers((length, *v.shape)), v.dtype.numpy) for v in self.body.outputs[self.carries:]]
         for t in reversed(range(length)) if self.reverse else range(length):
             slices = (np.asarray(x[t]) for x in sequences)
             values = run_nodes(self.body, dict(zip(self.body.inputs, (*carries, *slices, *constants), strict=True)), {})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphnn.errors import DTypeError, ShapeError
-from graphnn.ir.dims import Dim, Size, bind_size, ceildiv, dim_max, floordiv, is_size
+from graphnn.ir.dims import Dim, Size, ceildiv, dim_max, floordiv, is_size, numbers
 from graphnn.ir.types import TensorType
 
 Pair = tuple[int, int]
@@ -93,10 +93,6 @@ def check_float(*types: TensorType) -> None:
         raise DTypeError(f"takes operands of one float dtype, not {', '.join(str(t.dtype) for t in types)}",
                          hint='use cast(x, "f32")')
 
-
-def numbers(sizes: Sequence[Size]) -> tuple[int, ...]:
-    """Sizes of a bound op, which are numbers."""
-    return tuple(bind_size(size, {}) for size in sizes)
 
 
 def padded(x: np.ndarray, sides: Sides, value: float = 0.0) -> np.ndarray:

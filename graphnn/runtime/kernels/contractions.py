@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from graphnn.ir.dims import numbers
 from graphnn.ir.graph import Node, Value
 from graphnn.ir.op import Op
 from graphnn.ir.ops.conv import Conv2D, Conv2DInputGrad, Conv2DWeightGrad
@@ -28,20 +29,16 @@ def contraction_rows(op: Op, at: Lowering, inputs: Sequence[Value], to: Address,
         v = _convolution(op, left, right)
         return conv2d_rows(dtype, at.isa, v, a, b, to, epilogue=epilogue, owner=at.node)
     if isinstance(op, Conv2DInputGrad):
-        v = _convolution(op, _numbers(op.input_shape), right)
+        v = _convolution(op, numbers(op.input_shape), right)
         return conv2d_input_grad_rows(dtype, at.isa, v, a, b, to, epilogue=epilogue, owner=at.node)
     assert isinstance(op, Conv2DWeightGrad), f"{op.name} is no contraction"
-    v = _convolution(op, left, _numbers(op.kernel_shape))
+    v = _convolution(op, left, numbers(op.kernel_shape))
     return conv2d_weight_grad_rows(dtype, at.isa, v, a, b, to, epilogue=epilogue, owner=at.node)
 
 
 @lowers(MatMul, Conv2D, Conv2DInputGrad, Conv2DWeightGrad)
 def contraction(node: Node, at: Lowering) -> list[Row]:
     return contraction_rows(at.op, at, node.inputs, at.address(node.output))
-
-
-def _numbers(shape: Sequence[object]) -> Shape:
-    return tuple(size for size in shape if isinstance(size, int))
 
 
 def _matmul(op: MatMul, dtype: str, at: Lowering, left: Shape, right: Shape, a: Address, b: Address, to: Address,
@@ -76,5 +73,5 @@ def _matrix(address: Address, shape: Shape, rank: int, transposed: bool) -> Matr
 def _convolution(op: Conv2D | Conv2DInputGrad | Conv2DWeightGrad, x: Shape, w: Shape) -> Convolution:
     n, h, width, channels = x
     kh, kw, _, cout = w
-    top, bottom, before, after = _numbers(op.padding)
+    top, bottom, before, after = numbers(op.padding)
     return Convolution(n, h, width, channels, kh, kw, cout, op.stride, op.dilation, (top, bottom, before, after), op.groups)

@@ -6,6 +6,7 @@ from math import prod
 
 import numpy as np
 
+from graphnn.ir.dims import numbers
 from graphnn.ir.graph import Node
 from graphnn.ir.ops.shaping import Flip, Reshape, Transpose
 from graphnn.ir.ops.slicing import Concat, Pad, Slice, Split
@@ -88,7 +89,7 @@ def pad(node: Node, at: Lowering) -> list[Row]:
     """Fill, then copy the middle."""
     op = at.op
     assert isinstance(op, Pad)
-    low = [int(size) for size in op.low]                # pyright: ignore[reportArgumentType]
+    low = numbers(op.low)
     dtype, sizes, shape = node.output.dtype, at.shape(node.inputs[0]), at.shape(node.output)
     target = contiguous(at.address(node.output), shape)
     rows = fill_rows(target.address, prod(shape), np.array(op.value, dtype.numpy))

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from graphnn.ir.dims import numbers
 from graphnn.ir.graph import Node
-from graphnn.ir.ops import pool, window
+from graphnn.ir.ops import pool
 from graphnn.runtime.lowering import Lowering, lowers
 from graphnn.runtime.row import Kernel, Row
 
@@ -30,7 +31,7 @@ def _kernel(function: str, kernel: tuple[int, int], dtype: str, **params: bool) 
 def _geometry(op: pool.MaxPool2D | pool.MaxPool2DGrad | pool.MaxPool2DPick | pool.AvgPool2D | pool.AvgPool2DGrad,
               image: tuple[int, ...], out: tuple[int, ...]) -> tuple[int, ...]:
     """h, w, c, oh, ow, kh, kw, stride h, stride w, top, left: the arguments that all kernels share."""
-    top, _, left, _ = window.numbers(op.padding)
+    top, _, left, _ = numbers(op.padding)
     return (*image[1:], *out[1:3], *op.kernel, *op.stride, top, left)
 
 
