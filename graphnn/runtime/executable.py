@@ -277,15 +277,15 @@ class NumpyEngine:
         sizes = bind_sizes([v.type for v in user], [a.shape for a in arrays], [v.name for v in user])
         feeds = dict(zip(user, arrays, strict=True))
         for value in (*graph.by_role("param"), *graph.by_role("state")):
-            feeds[value] = self.state.array_in_place(value.name)
+            feeds[value] = self.state.array_in_place(value)
         values = run_nodes(graph, feeds, sizes)
         outputs = [values[value] if out is None or out[i] is None else _filled(out[i], values[value])
                    for i, value in enumerate(graph.outputs)]
         # A result may be a view of an input, a constant or a state: the caller gets an array of their own.
         outputs = [array if out is not None and array is out[i] else array.copy() for i, array in enumerate(outputs)]
-        new = [(state.name, values[value].copy()) for state, value in graph.updates]
-        for name, array in new:
-            self.state.array_in_place(name)[...] = array
+        new = [(state, values[value].copy()) for state, value in graph.updates]
+        for state, array in new:
+            self.state.array_in_place(state)[...] = array
         return outputs
 
 

@@ -163,9 +163,14 @@ class State:
             raise DTypeError(f"{name!r} is {target.dtype}; {given.dtype} cannot be stored in it")
         return given
 
-    def array_in_place(self, name: str) -> np.ndarray:
-        """The state's own array, for plans: the same object until it is dropped."""
-        return self._array(name)
+    def array_in_place(self, value: Value) -> np.ndarray:
+        """The state's own array for a param or state of a graph: the same object until it is dropped."""
+        array = self._array(value.name)
+        known = self._types[value.name]
+        if known != value.type:                          # dropped, and made again for another graph
+            raise VerifyError(f"the state has {value.name!r} as {known} by now, this graph as {value.type}",
+                              hint="compile the graph again, with a state of its own")
+        return array
 
     @contextmanager
     def writing(self) -> Iterator[None]:

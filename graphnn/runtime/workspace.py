@@ -53,7 +53,7 @@ class Workspace:
         if kind == "constant":
             return self.plan.constants[index]
         if kind == "state":
-            return self._state.array_in_place(self.plan.program.graph.inputs[index].name)
+            return self._state.array_in_place(self.plan.program.graph.inputs[index])
         return self.arena if kind == "arena" else self.scratch
 
     def _split(self, kind: str, places: Sequence[tuple[int, TensorType]]) -> tuple[Stages, Moving]:
