@@ -6,11 +6,11 @@ The learning rate is a state, `<name>/lr`: set it between steps without compilin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from graphnn import ir
 from graphnn.errors import ShapeError
-from graphnn.ir.graph import Value
+from graphnn.ir.graph import IDENTIFIER, Value
 from graphnn.ir.loc import scope
 from graphnn.ir.ops.inputs import state
 from graphnn.ir.types import DType
@@ -24,17 +24,21 @@ Updates = list[tuple[Value, Value]]
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Base of optimisers. `lr` is the first learning rate."""
+    """Base of optimisers. `lr` is the first learning rate. `name` is the first part of the names of its states, by default
+    the class's name in lower case; optimisers that share a state (a critic's and a generator's) need names of their own."""
 
     lr: float
+    name: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        self._require(self.name is None or (isinstance(self.name, str) and IDENTIFIER.match(self.name) is not None),
+                      f"name is {self.name!r}; use letters, digits, _ . / -")
         self._require_number("lr", 0.0, None)
 
     @property
     def label(self) -> str:
         """The first part of the names of this optimiser's states."""
-        return snake_case(type(self).__name__)
+        return self.name or snake_case(type(self).__name__)
 
     def updates(self, params: Sequence[Value], grads: Sequence[Value]) -> Updates:
         """Pairs (state, next value) for the parameters and the optimiser's own states.

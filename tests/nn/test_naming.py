@@ -141,6 +141,22 @@ def test_networks_that_meet_number_on() -> None:
     assert set(names(model)) == {"fully_connected/weight", "tower/weight", "fully_connected_1/weight", "fully_connected_2/weight"}
 
 
+def test_towers_that_name_alike_are_an_error_that_says_what_to_do() -> None:
+    """Layers cannot know that their networks will meet."""
+    def towers(scoped: bool) -> gnn.Model:
+        inputs = [gnn.Input((4,), name="left"), gnn.Input((4,), name="right")]
+        outputs: list[gnn.Value] = []
+        for x in inputs:
+            with gnn.scope(x.name if scoped else "tower"):
+                outputs.append(nn.FullyConnected(4, bias=False)(x))
+        return gnn.Model(inputs, gnn.concat(outputs, -1))
+
+    with pytest.raises(VerifyError, match="two inputs are named 'tower/fully_connected/weight'") as caught:
+        towers(scoped=False)
+    assert "with gnn.scope(" in notes(caught.value)
+    assert names(towers(scoped=True)) == ["left/fully_connected/weight", "right/fully_connected/weight"]
+
+
 def test_networks_are_freed_with_their_values() -> None:
     x = gnn.Input((4,), name="x")
     y = nn.FullyConnected(4)(nn.FullyConnected(4)(x))

@@ -10,6 +10,7 @@ import pytest
 import graphnn as gnn
 from graphnn import nn
 from graphnn.errors import GraphnnError, ShapeError, VerifyError
+from graphnn.nn.described import describe
 from graphnn.nn.optimisers import as_optimiser
 from tests.nn.networks import BACKENDS, notes
 
@@ -98,6 +99,24 @@ def test_adam_counts_its_steps() -> None:
     assert set(step.state.names) == {*SHAPES, "adam/lr", "adam/step", *(f"adam/{s}/{k}" for s in "mv" for k in SHAPES)}
 
 
+def test_optimisers_that_share_a_state_have_names_of_their_own() -> None:
+    """As a critic's and a generator's steps."""
+    g = gnn.placeholder("g", "f32[3]")
+    state = gnn.State()
+    steps: list[gnn.Executable] = []
+    for who, lr in (("critic", 0.5), ("generator", 0.25)):
+        p = gnn.parameter(f"{who}/p", (3,), lambda s, d, r: np.zeros(s, d))
+        updates = nn.Adam(lr, name=who).updates([p], [g])
+        steps.append(gnn.compile(gnn.Graph.of(who, [g], [gnn.sum(g)], updates=updates), state=state, backend="numpy"))
+    for _ in range(2):
+        steps[0](np.ones(3, np.float32))
+    steps[1](np.ones(3, np.float32))
+    assert (state["critic/step"], state["generator/step"]) == (2, 1)
+    np.testing.assert_allclose(state["critic/p"], -1.0, rtol=1e-6)
+    np.testing.assert_allclose(state["generator/p"], -0.25, rtol=1e-6)
+    assert as_optimiser(describe(nn.Adam(0.5, name="critic"))) == nn.Adam(0.5, name="critic")
+
+
 def test_by_name() -> None:
     assert as_optimiser("adam") == nn.Adam()
     assert as_optimiser("sgd(lr=0.5, momentum=0.25)") == nn.SGD(0.5, momentum=0.25)
@@ -109,6 +128,7 @@ def test_by_name() -> None:
     (lambda: nn.SGD(0.1, momentum=1.0), ["momentum", "1.0"]),
     (lambda: nn.SGD(0.1, nesterov=True), ["nesterov", "momentum"]), (lambda: nn.Adam(beta1=1.5), ["beta1", "1.5"]),
     (lambda: nn.Adam(beta2="x"), ["beta2", "'x'"]), (lambda: nn.Adam(eps=-1), ["eps", "-1"]),
+    (lambda: nn.Adam(name="a b"), ["name", "'a b'"]),
     (lambda: as_optimiser("lion"), ["lion", "sgd", "adam"]), (lambda: as_optimiser("adam(rate=1)"), ["rate", "lr"]),
     (lambda: as_optimiser("adam(lr=1"), ["name(key=value"]), (lambda: as_optimiser(None), ["NoneType", "optimizer"])])
 def test_bad_arguments(make: Any, words: list[str]) -> None:
