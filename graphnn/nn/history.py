@@ -22,7 +22,7 @@ class History:
     def append(self, row: Mapping[str, float]) -> None:
         """Add an epoch. A quantity that is new starts with NaN for the epochs before."""
         rows = len(self)
-        for name in row.keys() | self.columns.keys():
+        for name in dict.fromkeys([*self.columns, *row]):    # in order: a set's order changes from process to process
             self.columns.setdefault(name, [float("nan")] * rows).append(float(row.get(name, float("nan"))))
 
     def __getitem__(self, name: str) -> list[float]:

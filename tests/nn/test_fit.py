@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -273,7 +275,7 @@ def test_history_as_a_table_and_a_picture(tmp_path: Any) -> None:
     history = model.history
     assert np.isnan(history["val_loss"][0])
     assert history.last()["val_loss"] == history["val_loss"][1]
-    assert "val_loss" in history
+    assert list(history.columns) == ["loss", "accuracy", "val_loss", "val_accuracy"]
     assert repr(history).startswith("<History of 2 epochs: loss ")
     history.to_csv(tmp_path / "h.csv")
     rows = [line.split(",") for line in (tmp_path / "h.csv").read_text().splitlines()]
@@ -299,3 +301,53 @@ def test_a_prepared_step_trains_nothing_until_called() -> None:
 
 def model_loss_before(x: np.ndarray, y: np.ndarray) -> float:
     return dense("numpy").compile("adam", "cross_entropy").evaluate(x, y)["loss"]
+
+
+def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("rich")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    dense().compile("adam", "cross_entropy", ["accuracy"]).fit(*examples(), epochs=2, batch_size=4)
+    shown = capsys.readouterr().out
+    for word in ("epoch 1/2", "epoch 2/2", "loss", "accuracy", "examples/s"):
+        assert word in shown
+
+
+def test_without_rich_lines_are_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setitem(sys.modules, "rich.progress", None)
+    dense().compile("adam", "cross_entropy").fit(*examples())
+    assert capsys.readouterr().out.startswith("epoch 1/1  loss ")
+
+
+@dataclass(eq=False)
+class Scale(nn.Layer):
+    """A user's own layer: y = s x, with one s a feature."""
+
+    first: float = 1.0
+
+    def build(self, x: gnn.TensorType) -> None:
+        self.factor = self.param("factor", (x.shape[-1],), lambda shape, dtype, rng: np.full(shape, self.first, dtype))
+
+    def call(self, x: gnn.Value) -> gnn.Value:
+        return x * self.factor
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_layer_of_the_users(backend: str) -> None:
+    x = gnn.Input((3,), name="x")
+    model = gnn.Model(x, Scale(2.0)(Scale()(x)), backend=backend)
+    assert [value.name for value in model.parameters] == ["scale/factor", "scale_1/factor"]
+    data = np.random.default_rng(0).normal(size=(50, 3))
+    np.testing.assert_allclose(model.predict(data), 2 * data, rtol=1e-6)
+    model.compile(nn.Adam(0.05), "squared_error").fit(data, -3 * data, epochs=60, batch_size=10, verbose=False)
+    np.testing.assert_allclose(model.predict(data), -3 * data, rtol=0.05, atol=0.05)
+
+
+def test_a_metric_that_does_not_take_the_targets_is_an_error_before_training() -> None:
+    model = dense().compile("adam", "cross_entropy", ["mean_squared_error"])
+    x, y = examples()
+    before = bits(model)
+    with pytest.raises(gnn.errors.DTypeError, match="i64"):
+        model.fit(x, y, verbose=False)
+    assert bits(model) == before
+    model.fit(x, np.eye(3)[y], verbose=False)

@@ -1,0 +1,116 @@
+"""DotProductAttention: each query takes a mean of the values, weighted by how well their keys match."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from graphnn import ir
+from graphnn.errors import DTypeError, ShapeError, UnsupportedError
+from graphnn.ir.dims import Size
+from graphnn.ir.graph import Value
+from graphnn.nn.arguments import is_number
+from graphnn.nn.layer import Layer
+
+# Stands for -inf at scores that are masked: finite, so that a row with no key at all gives 0 and not NaN.
+LEAST = -1e30
+
+
+@dataclass(eq=False)
+class DotProductAttention(Layer):
+    """Y = softmax(s Q K^T + M) V: Q (..., Tq, d), K (..., Tk, d), V (..., Tk, e) -> (..., Tq, e). Leading axes broadcast.
+
+    `scale=True` means s = 1 / sqrt(d), False 1, a number itself. Call it as `attention(q, k, v)`, with `mask=` if need be: bool
+    (True where a query may look at a key) or numbers that are added to the scores; its shape broadcasts to (..., Tq, Tk).
+    `causal` lets query i see keys 0 ... i only. A query that may see no key gives 0. `return_weights` gives
+    (Y, softmax(...)). There is no dropout on the weights yet: layers do not know training from evaluation so far.
+    Vaswani et al., "Attention is all you need", 2017.
+
+    >>> import graphnn as gnn
+    >>> from graphnn import nn
+    >>> q, kv = gnn.Input(("T", 8), name="q"), gnn.Input(("S", 8), name="kv")
+    >>> str(nn.DotProductAttention()(q, kv, kv).type)
+    'f32[N,T,8]'
+    """
+
+    scale: bool | float = True
+    causal: bool = False
+    return_weights: bool = False
+    dropout_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.scale, bool) and not is_number(self.scale):
+            raise ShapeError(f"DotProductAttention: scale is {self.scale!r}; it is True, False or a finite number")
+        for label in ("causal", "return_weights"):
+            if not isinstance(getattr(self, label), bool):
+                raise ShapeError(f"DotProductAttention: {label} is {getattr(self, label)!r}; it is True or False")
+        check_dropout(self.dropout_p, "DotProductAttention")
+
+    def __call__(self, q: Value, k: Value, v: Value, mask: Value | None = None) -> Any:
+        """What each query finds; (that, the weights) with `return_weights`."""
+        return super().__call__(q, k, v, *(() if mask is None else (mask,)))
+
+    def call(self, q: Value, k: Value, v: Value, mask: Value | None = None) -> Any:
+        check_attended(q, k, v, "DotProductAttention")
+        s = 1 / math.sqrt(_number(q.shape[-1])) if self.scale is True else 1.0 if self.scale is False else self.scale
+        scores = (q * s if s != 1.0 else q) @ ir.matrix_transpose(k)
+        allowed = _allowed(mask, scores)
+        if mask is not None and allowed is None:
+            scores = scores + mask
+        if self.causal:
+            before = _before(scores.shape[-2], scores.shape[-1])
+            allowed = before if allowed is None else ir.logical_and(allowed, before)
+        if allowed is None:
+            weights = ir.softmax(scores)
+        else:
+            weights = ir.where(allowed, ir.softmax(ir.where(allowed, scores, LEAST)), 0.0)
+        y = weights @ v
+        return (y, weights) if self.return_weights else y
+
+
+def check_dropout(p: Any, kind: str) -> None:
+    """Raise ShapeError unless p is a probability below 1, UnsupportedError unless it is 0."""
+    if not is_number(p) or not 0 <= p < 1:
+        raise ShapeError(f"{kind}: dropout_p is {p!r}; it is a probability, at least 0 and below 1")
+    if p:
+        raise UnsupportedError(f"{kind}: dropout_p is {p!r}; dropout on attention weights is not there yet, because layers do "
+                               "not know training from evaluation so far", hint="use dropout_p=0")
+
+
+def check_attended(q: Value, k: Value, v: Value, kind: str) -> None:
+    """Raise unless queries, keys and values are real and fit: as many values as keys, queries and keys of one size."""
+    for label, value in (("queries", q), ("keys", k), ("values", v)):
+        if value.rank < 2:
+            raise ShapeError(f"{kind}: the {label} are {value.type}; they are (..., T, C)")
+        if not value.dtype.is_float:
+            raise DTypeError(f"{kind} takes real numbers, not {value.type}", hint='use gnn.cast(x, "f32")')
+    if k.shape[-2] != v.shape[-2]:
+        raise ShapeError(f"{kind}: keys {k.type} and values {v.type} differ in number: {k.shape[-2]} and {v.shape[-2]}")
+    if kind == "DotProductAttention" and q.shape[-1] != k.shape[-1]:
+        raise ShapeError(f"{kind}: queries {q.type} and keys {k.type} differ in size: {q.shape[-1]} and {k.shape[-1]}")
+
+
+def _number(size: Size) -> int:
+    if not isinstance(size, int) or size < 1:
+        raise ShapeError(f"DotProductAttention: scale=True needs a number for the last axis of the queries, at least 1; it is {size}",
+                         hint="give scale as a number")
+    return size
+
+
+def _allowed(mask: Value | None, scores: Value) -> Value | None:
+    """A mask of bools; None for one of numbers. Raises when it cannot be broadcast to the scores."""
+    if mask is None:
+        return None
+    if mask.dtype not in (ir.boolean, scores.dtype):
+        raise DTypeError(f"DotProductAttention: mask is {mask.type}; it is bool, or {scores.dtype} to be added to the scores")
+    fits = mask.rank <= scores.rank and all(a in (1, b) for a, b in zip(mask.shape[::-1], scores.shape[::-1], strict=False))
+    if not fits:
+        raise ShapeError(f"DotProductAttention: mask is {mask.type}; it cannot be broadcast to the scores, {scores.type}")
+    return mask if mask.dtype is ir.boolean else None
+
+
+def _before(queries: Size, keys: Size) -> Value:
+    """bool[Tq,Tk]: whether key j is not after query i."""
+    return ir.less_equal(ir.iota((queries, keys), 1), ir.iota((queries, keys), 0))
