@@ -9,7 +9,7 @@ symbolic types of the node (`node.inputs[0].shape`), so that new sizes never nee
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 
@@ -75,6 +75,7 @@ class Lowering:
     places: Mapping[Value, Address]
     next_reads: frozenset[Value]
     constants: Constants
+    inner: dict[int, Node] = field(default_factory=dict)     # by id of a row: the node of a loop's body that it belongs to
 
     @cached_property
     def op(self) -> Op:

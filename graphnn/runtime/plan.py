@@ -49,6 +49,7 @@ class Plan:
     buffers: BufferPlan
     rows: np.ndarray                                     # int64 [rows, 3]: kernel address, first word, tiles
     row_nodes: tuple[Node | None, ...]                   # None: a copy of a result
+    inner_nodes: Mapping[int, Node]                      # rows of loops: the node of the body
     words: np.ndarray                                    # int64; addresses hold offsets only
     relocations: Mapping[Place, np.ndarray]              # word indices to which the place's base address is added
     constants: tuple[np.ndarray, ...]
@@ -59,7 +60,7 @@ class Plan:
 
     def error(self, code: int, row: int) -> GraphnnError:
         """The error of a row that failed: its op says what the code means, its Loc says where."""
-        node = self.row_nodes[row]
+        node = self.inner_nodes.get(row, self.row_nodes[row])
         assert node is not None, f"a copy failed with code {code}"
         error = NumericsError(f"{node.op.name}: {node.op.failure(code)}")
         error.locate("", describe(tuple(v.type for v in node.inputs), node.loc))
@@ -108,6 +109,7 @@ class _Builder:
         self.instructions: list[tuple[Instruction, Node | None]] = []
         self.scratch = 0
         self.cost_ns = 0.0
+        self.inner: dict[int, Node] = {}                 # by id of a row
 
     def copy(self, value: Value, target: Slot) -> None:
         size = value.type.bind(self.sizes).nbytes
@@ -126,8 +128,11 @@ class _Builder:
             offset += -(-piece.nbytes // 64) * 64
         self.scratch = max(self.scratch, offset)
         for instruction in instructions:
+            inner = at.inner.get(id(instruction))
             if isinstance(instruction, Row) and scratch_at:
                 instruction = replace(instruction, args=_with_scratch(instruction.args, scratch_at))
+            if inner is not None:
+                self.inner[id(instruction)] = inner
             self.instructions.append((instruction, node))
         if instructions:
             moved = sum(bind_size(v.type.nbytes, self.sizes) for v in (*node.inputs, *node.outputs))
@@ -148,6 +153,7 @@ class _Builder:
         thread_scratch = max((i.thread_scratch for i in instructions if isinstance(i, Row)), default=0)
         return Plan(
             program, dict(self.sizes), self.buffers, np.array(rows, np.int64).reshape(-1, 3), tuple(nodes),
+            {i: self.inner[id(row)] for i, row in enumerate(instructions) if id(row) in self.inner},
             np.array(layout.words, np.int64),
             {place: np.array(at, np.int64) for place, at in layout.relocations.items()}, tuple(self.constants.arrays),
             self.scratch, thread_scratch, self.cost_ns + len(rows) * _ROW_NS, kernels,

@@ -41,7 +41,10 @@ def scan(node: Node, at: Lowering) -> list[Instruction]:
     for i, inner in enumerate(body.nodes):
         if not isinstance(inner.op, Constant):
             reads = frozenset(body.nodes[i + 1].inputs) if i + 1 < len(body.nodes) else frozenset[Value]()
-            rows.extend(lower(Lowering(inner, at.sizes, places, reads, at.constants)))
+            made = lower(Lowering(inner, at.sizes, places, reads, at.constants, at.inner))
+            for row in made:
+                at.inner.setdefault(id(row), inner)
+            rows.extend(made)
     for value, slot in places.plan.life.last_copies:
         rows.append(copy_row(places[value], places.of_slot(slot), _bytes(value, at.sizes)))
     rows.append(End())
