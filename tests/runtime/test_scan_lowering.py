@@ -157,13 +157,20 @@ def test_work_in_the_body_that_is_large_enough_for_threads() -> None:
     assert found[1:] == found[:1] * 3
 
 
-def test_a_failure_inside_of_a_loop_names_the_line() -> None:
-    ids, table = placeholder("ids", "i64[T]"), parameter("table", (4, 2), zeros)
-    last, _ = gnn.scan(lambda h, i: (h + gnn.gather(table, i), None), gnn.zeros((2,)), ids)
-    exe = gnn.compile(Graph.of("look", [ids], [last]))
-    exe(np.array([0, 3, 1]))
+def test_a_failure_inside_of_a_loop_names_the_op_and_the_line() -> None:
+    """The ids follow from the carry, so that no pass can check them before the loop."""
+    steps, table = placeholder("steps", "i64[T]"), parameter("table", (4, 2), zeros)
+
+    def step(at: Value, by: Value) -> tuple[Value, Value]:
+        at = at + by
+        return at, gnn.gather(table, at)
+
+    _, found = gnn.scan(step, gnn.constant(0), steps)
+    exe = gnn.compile(Graph.of("walk", [steps], [found]))
+    assert "scan" in [node.op.name for node in exe.graph.nodes]
+    exe(np.array([0, 3, -1]))
     for bad in ([0, 4], [-1], [1, 1, 1, 7, 1]):
-        with pytest.raises(gnn.errors.NumericsError, match="an id lies outside") as caught:
+        with pytest.raises(gnn.errors.NumericsError, match="check_index: an id lies outside") as caught:
             exe(np.array(bad))
         assert "test_scan_lowering.py" in "".join(caught.value.__notes__)
     exe(np.array([], np.int64))
