@@ -62,10 +62,9 @@ class DotProductAttention(Layer):
         if self.causal:
             before = _before(scores.shape[-2], scores.shape[-1])
             allowed = before if allowed is None else ir.logical_and(allowed, before)
-        if allowed is None:
-            weights = ir.softmax(scores)
-        else:
-            weights = ir.where(allowed, ir.softmax(ir.where(allowed, scores, LEAST)), 0.0)
+        weights = ir.softmax(scores if allowed is None else ir.where(allowed, scores, LEAST))
+        if allowed is not None:
+            weights = ir.where(allowed, weights, 0.0)
         y = weights @ v
         return (y, weights) if self.return_weights else y
 
@@ -94,7 +93,7 @@ def check_attended(q: Value, k: Value, v: Value, kind: str) -> None:
 
 def _number(size: Size) -> int:
     if not isinstance(size, int) or size < 1:
-        raise ShapeError(f"DotProductAttention: scale=True needs a number for the last axis of the queries, at least 1; it is {size}",
+        raise ShapeError(f"DotProductAttention: scale=True needs a number above 0 for the last axis of the queries, not {size}",
                          hint="give scale as a number")
     return size
 

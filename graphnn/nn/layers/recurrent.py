@@ -18,7 +18,7 @@ from graphnn.ir.ops.inputs import Initializer
 from graphnn.ir.types import TensorType
 from graphnn.nn.activations import Activation, as_activation
 from graphnn.nn.arguments import as_count, is_number, require_float
-from graphnn.nn.initialisers import DTypeOf, Filled, as_initialiser, zeros
+from graphnn.nn.initialisers import DTypeOf, as_initialiser, zeros
 from graphnn.nn.layer import Layer
 
 States = tuple[Value, ...]
