@@ -303,9 +303,11 @@ X = placeholder("x", "f32[N,T,3]")
     (lambda: nn.GRU(2)(placeholder("x", "i64[N,T,3]")), DTypeError, ["i64[N,T,3]"]),
     (lambda: nn.RNN(2)(X, lengths=placeholder("n", "i64[T]")), ShapeError, ["lengths are i64[T]"]),
     (lambda: nn.RNN(2)(X, lengths=placeholder("n", "bool[N]")), DTypeError, ["lengths are bool[N]"]),
+    (lambda: nn.RNN(2)(X, lengths=placeholder("n", "f32[N]")), DTypeError, ["RNN: lengths are f32[N]"]),
+    (lambda: nn.BidirectionalLSTM(2)(X, lengths=placeholder("n", "f32[N]")), DTypeError, ["LSTM: lengths are f32[N]"]),
     (lambda: nn.BidirectionalLSTM(2)(X, placeholder("h", "f32[N,2]")), ShapeError, ["4 initial states", "not 1"]),
     (lambda: nn.RNN(2)(placeholder("x", "f32[N,T,C]")), ShapeError, ["symbolic", "weight"]),
-], ids=range(9))
+], ids=range(11))
 def test_errors_when_called(call: Any, error: type[Exception], words: list[str]) -> None:
     with pytest.raises(error) as caught:
         call()

@@ -241,7 +241,7 @@ class _OverTime(_Cell):
 
     def __call__(self, x: Value, *states: Value, lengths: Value | None = None) -> Any:
         """The layer's result for a sequence; `states` are the first states, `lengths` how many steps each example has."""
-        return Layer.__call__(self, x, *states, *(() if lengths is None else (lengths,)))
+        return Layer.__call__(self, x, *states, *given_lengths(lengths, self._kind))
 
     def call(self, x: Value, *rest: Value) -> Any:
         ragged = bool(rest) and not rest[-1].dtype.is_float          # states are real numbers, lengths whole ones
@@ -266,10 +266,15 @@ class _OverTime(_Cell):
         return (y, *last) if self.return_state else y
 
 
-def _inside(x: Value, lengths: Value, kind: str) -> Value:
-    """bool[T,N,1]: whether step t of example n is before its end. Raises ShapeError, DTypeError."""
-    if lengths.dtype not in (ir.i32, ir.i64):
+def given_lengths(lengths: Value | None, kind: str) -> tuple[Value, ...]:
+    """What a layer's `call` gets for lengths. Raises DTypeError unless they are whole numbers, which no state is."""
+    if isinstance(lengths, Value) and lengths.dtype not in (ir.i32, ir.i64):
         raise DTypeError(f"{kind}: lengths are {lengths.type}; they are whole numbers, i64 or i32")
+    return () if lengths is None else (lengths,)
+
+
+def _inside(x: Value, lengths: Value, kind: str) -> Value:
+    """bool[T,N,1]: whether step t of example n is before its end. Raises ShapeError."""
     if lengths.shape != (x.shape[0],):
         raise ShapeError(f"{kind}: lengths are {lengths.type}; there is one for each example of {x.type}")
     return ir.less(ir.iota((x.shape[1], x.shape[0], 1), 0, lengths.dtype), ir.reshape(lengths, (1, x.shape[0], 1)))

@@ -11,7 +11,7 @@ from graphnn.ir.graph import Value
 from graphnn.ir.ops.inputs import Initializer
 from graphnn.nn.activations import Activation
 from graphnn.nn.layer import Layer
-from graphnn.nn.layers.recurrent import LSTM
+from graphnn.nn.layers.recurrent import LSTM, given_lengths
 
 MERGES = ("concat", "sum", "average", "multiply")
 
@@ -56,7 +56,7 @@ class BidirectionalLSTM(Layer):
 
     def __call__(self, x: Value, *states: Value, lengths: Value | None = None) -> Any:
         """The merged result for a sequence; `states` are the first states, `lengths` how many steps each example has."""
-        return super().__call__(x, *states, *(() if lengths is None else (lengths,)))
+        return super().__call__(x, *states, *given_lengths(lengths, "BidirectionalLSTM"))
 
     def call(self, x: Value, *rest: Value) -> Any:
         ragged = bool(rest) and not rest[-1].dtype.is_float
