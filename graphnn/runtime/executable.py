@@ -66,19 +66,19 @@ class Executable:
                 arrays = self._checked(arrays)
                 break
         targets = None if out is None else self._targets(out, arrays)
-        state = self.state
-        if self._writes:
-            state.begin_write()
-            try:
+        state, me = self.state, object()
+        try:
+            if self._writes:
+                state.begin_write(me)
                 results = self._engine.run(arrays, targets)
-            finally:
-                state.end_write()
-        else:
-            state.begin_read()
-            try:
+                state.end_write(me)
+            else:
+                state.begin_read(me)
                 results = self._engine.run(arrays, targets)
-            finally:
-                state.end_read()
+                state.end_read(me)
+        except BaseException:                            # wherever an interrupt came, the state is let go
+            state.settle(me)
+            raise
         return results[0] if self._single else tuple(results)
 
     def lower(self, **sizes: int) -> Executable:

@@ -65,10 +65,10 @@ class State:
     def _renew_locks(self) -> None:
         self._lock = threading.Lock()
         self._turn = threading.Condition(self._lock)
-        self._readers = 0                                # inside
-        self._writing = False
-        self._queue = [0, 0]                             # readers and writers that wait
-        self._writes = 0                                 # writers who have left
+        self._writer: object = None                      # the call inside that writes
+        self._readers: set[object] = set()               # the calls inside that read
+        self._waiting: set[object] = set()               # readers that wait
+        self._queue = 0                                  # writers that wait
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -175,69 +175,78 @@ class State:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the state alone."""
-        self.begin_write()
+        me = object()
         try:
+            self.begin_write(me)
             yield
-        finally:
-            self.end_write()
+            self.end_write(me)
+        except BaseException:
+            self.settle(me)
+            raise
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Keep writers out."""
-        self.begin_read()
+        me = object()
         try:
+            self.begin_read(me)
             yield
-        finally:
-            self.end_read()
+            self.end_read(me)
+        except BaseException:
+            self.settle(me)
+            raise
 
-    def begin_write(self) -> None:
+    # A call is an object of its own, so that after an interrupt at any point `settle` knows what is left to undo.
+
+    def begin_write(self, me: object) -> None:
         with self._lock:
-            if self._writing or self._readers:
-                self._queue[1] += 1
+            if self._writer is not None or self._readers:
+                self._queue += 1
                 try:
-                    while self._writing or self._readers:
+                    while self._writer is not None or self._readers:
                         self._turn.wait()
-                except BaseException:                    # an interrupt while waiting: readers behind may go on
-                    self._turn.notify_all()
-                    raise
                 finally:
-                    self._queue[1] -= 1
-            self._writing = True
+                    self._queue -= 1
+            self._writer = me
 
-    def end_write(self) -> None:
+    def end_write(self, me: object) -> None:
         with self._lock:
-            self._writing = False
-            self._writes += 1
-            self._readers += self._queue[0]              # those who waited for this writer are inside from now on
-            self._queue[0] = 0
-            self._turn.notify_all()
-
-    def begin_read(self) -> None:
-        with self._lock:
-            if not self._writing and not self._queue[1]:
-                self._readers += 1
-                return
-            seen = self._writes
-            self._queue[0] += 1
-            try:
-                while self._writes == seen and (self._writing or self._queue[1]):
-                    self._turn.wait()
-            except BaseException:
-                if self._writes == seen:
-                    self._queue[0] -= 1
-                else:
-                    self._readers -= 1
-                    self._turn.notify_all()
-                raise
-            if self._writes == seen:                     # the writer ahead gave up
-                self._queue[0] -= 1
-                self._readers += 1
-
-    def end_read(self) -> None:
-        with self._lock:
-            self._readers -= 1
-            if not self._readers and self._queue[1]:
+            self._writer = None
+            if self._waiting or self._queue:
+                self._readers |= self._waiting           # those who waited for this writer are inside from now on
+                self._waiting.clear()
                 self._turn.notify_all()
+
+    def begin_read(self, me: object) -> None:
+        with self._lock:
+            if self._writer is None and not self._queue:
+                self._readers.add(me)
+                return
+            self._waiting.add(me)
+            while me not in self._readers:
+                if self._writer is None and not self._queue:    # the writer ahead gave up
+                    self._readers.add(me)
+                    self._waiting.discard(me)
+                else:
+                    self._turn.wait()
+
+    def end_read(self, me: object) -> None:
+        with self._lock:
+            self._readers.discard(me)
+            if not self._readers and self._queue:
+                self._turn.notify_all()
+
+    def settle(self, me: object) -> None:
+        """End what a call began that did not come to its end."""
+        with self._lock:
+            if self._writer is me:
+                self._writer = None
+            self._waiting.discard(me)
+            self._readers.discard(me)
+            if self._writer is None:
+                self._readers |= self._waiting
+                self._waiting.clear()
+            self._turn.notify_all()
 
 
 _all_states: weakref.WeakSet[State] = weakref.WeakSet()

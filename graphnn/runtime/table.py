@@ -80,17 +80,20 @@ class Table:
 
     def _run(self, count: int, *, timed: bool) -> tuple[int, int]:
         workers = pool() if count > 1 else None
-        if workers is None or not workers.take(count, self.cost_ns):
-            walk = function(executor_kernel("serial", timed=True)) if timed else self._serial
-            failure = walk(self._address, 0, 0)
-        else:
-            try:
+        try:
+            if workers is None or not workers.take(self._address, count, self.cost_ns):
+                walk = function(executor_kernel("serial", timed=True)) if timed else self._serial
+                failure = walk(self._address, 0, 0)
+            else:
                 if count != self._threads:
                     workers.leave(self._address)
                     self._make_room(count)
                 failure = workers.run(self._address, count, timed=timed)
-            finally:
-                workers.give_back()
+                workers.give_back(self._address)
+        except BaseException:                            # wherever an interrupt came, the workers are let go
+            if workers is not None:
+                workers.give_back(self._address)
+            raise
         return FINE if failure == 0 else (failure & 0xFFFFFFFF, (failure >> 32) - 1)
 
     def _make_room(self, count: int) -> None:

@@ -147,7 +147,7 @@ class Pool:
     """Workers and the board on which runs are announced to them."""
 
     def __init__(self) -> None:
-        self._busy = threading.Lock()
+        self._taken: dict[str, int] = {}  # "by": the control block of the run that has the workers
         self._last_run = 0
         self._words = aligned_words(code.SLOTS + code.SLOT_WORDS * (MOST_THREADS + 1))
         # Never freed: at exit a worker may still be looking at it.
@@ -162,20 +162,21 @@ class Pool:
         self._gates: list[threading.Lock] = []
         self._parked: list[bool] = []
 
-    def take(self, count: int, cost_ns: float) -> bool:
+    def take(self, control: int, count: int, cost_ns: float) -> bool:
         """Reserve the workers for a run of such a cost, unless they are busy, or asleep and not worth waking."""
-        if not self._busy.acquire(blocking=False):
+        if self._taken.setdefault("by", control) != control:  # one step, which no interrupt can cut in two
             return False
         if cost_ns < _WAKE_FROM_NS and (len(self._workers) < count - 1 or any(self._parked[: count - 1])):
             previous, self._last_run = self._last_run, time.monotonic_ns()
             if self._last_run - previous > 2 * _PATIENCE_NS + cost_ns:
-                self._busy.release()
+                self.give_back(control)
                 return False
         return True
 
-    def give_back(self) -> None:
-        """End the reservation."""
-        self._busy.release()
+    def give_back(self, control: int) -> None:
+        """End the reservation of a run, if it has one."""
+        if self._taken.get("by") == control:
+            del self._taken["by"]
 
     def run(self, control: int, count: int, *, timed: bool = False) -> int:
         """Walk the table of a control block with `count` threads, the caller's among them, who has taken the workers."""

@@ -236,10 +236,10 @@ def test_readers_run_side_by_side_and_keep_writers_out() -> None:
             order.append("write")
 
     readers = [started(read) for _ in range(2)]
-    while kept._readers < 2:
+    while len(kept._readers) < 2:
         pass
     writer = started(write)
-    while not kept._queue[1]:
+    while not kept._queue:
         pass
     go.set()
     for thread in (*readers, writer):
@@ -255,41 +255,64 @@ def test_a_writer_who_waits_goes_before_new_readers_and_they_before_the_next_wri
         def work() -> None:
             with turn():
                 order.append(name)
-        waiting = kept._queue.copy()
+        before = (kept._queue, len(kept._waiting))
         thread = started(work)
-        while kept._queue == waiting:
+        while (kept._queue, len(kept._waiting)) == before:
             pass
         return thread
 
-    kept.begin_read()
+    me = object()
+    kept.begin_read(me)
     threads = [taking("writer 1", kept.writing), taking("reader 1", kept.reading), taking("writer 2", kept.writing),
                taking("reader 2", kept.reading)]
-    kept.end_read()
+    kept.end_read(me)
     for thread in threads:
         thread.join(10)
     assert sorted(order[1:3]) == ["reader 1", "reader 2"]
     assert {order[0], order[3]} == {"writer 1", "writer 2"}
-    assert (kept._readers, kept._writing, kept._queue) == (0, False, [0, 0])
+    assert is_free(kept)
 
 
-@pytest.mark.parametrize("waits", ["reading", "writing"])
-def test_an_interrupt_while_waiting_leaves_the_others_their_turn(monkeypatch: pytest.MonkeyPatch, waits: str) -> None:
-    kept = State()
-    kept.begin_write()
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("turn", ["reading", "writing"])
+@pytest.mark.parametrize("step", ["begin", "end"])
+def test_an_interrupt_at_any_point_leaves_the_others_their_turn(
+    monkeypatch: pytest.MonkeyPatch, step: str, turn: str, waits: bool,
+) -> None:
+    """Before and after a turn begins and ends, and while it is waited for."""
+    name = f"{step}_{turn.replace('reading', 'read').replace('writing', 'write')}"
+    for late in (False, True):
+        kept = State()
+        other = object()
+        if waits and step == "begin":
+            kept.begin_write(other)
+            monkeypatch.setattr(kept._turn, "wait", _interrupt)
+        method = getattr(kept, name)
 
-    def interrupted(timeout: float | None = None) -> bool:
-        raise KeyboardInterrupt
+        def interrupted(me: object, method=method, late: bool = late) -> None:
+            if late:
+                method(me)
+            _interrupt()
 
-    with monkeypatch.context() as patch:
-        patch.setattr(kept._turn, "wait", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            getattr(kept, f"begin_{waits.replace('ing', '').replace('writ', 'write')}")()
-    kept.end_write()
-    with kept.writing():
-        pass
-    with kept.reading(), kept.reading():
-        pass
-    assert (kept._readers, kept._writing, kept._queue) == (0, False, [0, 0])
+        if not waits:
+            monkeypatch.setattr(kept, name, interrupted)
+        if not waits or step == "begin":
+            with pytest.raises(KeyboardInterrupt), getattr(kept, turn)():
+                pass
+        monkeypatch.undo()
+        if waits and step == "begin":
+            kept.end_write(other)
+        with kept.writing():
+            pass
+        assert is_free(kept)
+
+
+def _interrupt(*args: object) -> None:
+    raise KeyboardInterrupt
+
+
+def is_free(kept: State) -> bool:
+    return kept._writer is None and not kept._readers and not kept._waiting and not kept._queue
 
 
 def test_an_error_inside_gives_the_turn_back() -> None:

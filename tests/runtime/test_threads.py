@@ -269,13 +269,13 @@ def test_parked_workers_are_woken():
 def test_a_short_run_does_not_wake_sleepers_unless_another_follows_at_once():
     pool = threads.Pool()
     try:
-        assert not pool.take(2, 20_000)
-        assert pool.take(2, 20_000)  # less than 100 us after the first
-        pool.give_back()
-        assert pool.take(2, 1_000_000)
-        assert not pool.take(2, 1_000_000), "busy"
-        pool.give_back()
+        assert not pool.take(64, 2, 20_000)
+        assert pool.take(64, 2, 20_000)  # less than 100 us after the first
+        pool.give_back(64)
+        assert pool.take(64, 2, 1_000_000)
+        assert not pool.take(128, 2, 1_000_000), "busy"
+        pool.give_back(64)
         time.sleep(0.01)
-        assert not pool.take(2, 20_000)
+        assert not pool.take(64, 2, 20_000)
     finally:
         pool.close()
