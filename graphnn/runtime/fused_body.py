@@ -68,6 +68,7 @@ def write_map(layout: Layout, *, stream: bool = False) -> Generated:
     w = Writer(layout, "args, tile, scratch")
     outputs = [(v, f"out{i}") for i, v in enumerate(layout.body.outputs)]
     if not layout.loops:
+        w.root.read(outputs)
         for value, place in outputs:
             w.store(w.root, place, value, ())
         return _generated(w, "map")
@@ -78,6 +79,7 @@ def write_map(layout: Layout, *, stream: bool = False) -> Generated:
     row = _over(w, outer, f"group * {per}", per)
 
     def body(inner: Inner, streamed: bool) -> None:
+        inner.read(outputs)
         for value, place in outputs:
             inner.store(place, value, tuple(range(len(layout.loops))), streamed)
 
@@ -172,6 +174,7 @@ def write_rows(layout: Layout, *, chunked: bool = False) -> Generated:
             name = row.define(value, f"fold_{type(value.node.op).__name__}_{value.dtype}({array})")
             if i + 1 < len(sweeps):
                 row.add(f"{w.hold_row(value)}[t] = {name}")
+    row.read([(value, place) for value, place in outputs if not layout.is_full(value)])
     for value, place in outputs:
         if not layout.is_full(value):
             w.store(row, place, value, tuple(kept), chunk=chunked)
@@ -250,6 +253,7 @@ def _finish_columns(w: Writer, row: Scope, last: int, sweep: _Sweep, outputs: li
     def body(inner: Inner) -> None:
         for value, array in arrays.items():
             inner.add(f"{inner.array(array, value.dtype.value)}[l] = {inner.name(value)}")
+        inner.read(written)
         for value, place in written:
             inner.store(place, value, kept, chunk=chunked)
 

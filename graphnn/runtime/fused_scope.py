@@ -6,6 +6,7 @@ iteration of an outer loop, or for each element. Nothing is computed that no out
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from graphnn.ir.graph import Value
@@ -87,6 +88,11 @@ class Scope:
             return found
         home = self.home(value)
         return home.define(value, self.writer.expression(value, home))
+
+    def read(self, outputs: Sequence[tuple[Value, str]]) -> None:
+        """Compute the values of all these outputs, before the first is written: it may lie in the memory of an input."""
+        for value, _ in outputs:
+            self.name(value)
 
     def home(self, value: Value) -> Scope:
         """The outermost scope where a value can be computed."""
