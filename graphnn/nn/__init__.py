@@ -1,12 +1,35 @@
 """What networks are built with: layers, activations, losses, optimisers."""
 
-from graphnn.nn.activations import Identity, ReLU, Sigmoid, Softmax, Tanh
+from graphnn.nn.activations import (
+    ELU,
+    GELU,
+    SELU,
+    Affine,
+    Exponential,
+    HardSigmoid,
+    HardSwish,
+    Identity,
+    LeakyReLU,
+    Mish,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    SoftPlus,
+    Tanh,
+)
 from graphnn.nn.history import History
 from graphnn.nn.initialisers import GlorotUniform, HeUniform
 from graphnn.nn.layer import Layer
 from graphnn.nn.layers import Conv2D, Flatten, FullyConnected, Pool2D
 from graphnn.nn.layers.attention import DotProductAttention
+from graphnn.nn.layers.conv1d import Conv1D
+from graphnn.nn.layers.deconv import Deconv2D
+from graphnn.nn.layers.embedding import Embedding
+from graphnn.nn.layers.merge import Add, Concatenate, Multiply
+from graphnn.nn.layers.norm import GroupNorm, LayerNorm1D, LayerNorm2D
 from graphnn.nn.layers.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from graphnn.nn.layers.shape import GlobalPool, Reshape, UpSampling2D
 from graphnn.nn.losses import CrossEntropy, Loss, SquaredError
 from graphnn.nn.modules import BidirectionalLSTM, MultiHeadedAttentionModule
 from graphnn.nn.optimisers import SGD, Adam, Optimizer

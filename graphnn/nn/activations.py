@@ -1,20 +1,48 @@
-"""Activations: layers without parameters, and the names under which other layers take them."""
+"""Activations: layers without parameters, and the names under which other layers take them.
+
+At a corner, where two pieces of a function meet, the derivative is that of the piece of lower x (ReLU'(0) = 0), unless the
+function says otherwise. None overflows where its value does not, nor do its derivatives.
+"""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
-from graphnn.nn.arguments import is_whole
-from graphnn.nn.described import DescriptionError
+from graphnn.nn.arguments import is_number, is_whole
+from graphnn.nn.described import DescriptionError, read
 from graphnn.nn.layer import Layer, snake_case
+
+# Klambauer et al., 2017: with them, mean 0 and variance 1 are kept.
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
+# From here on erf(x / sqrt(2)) and tanh(sqrt(2 / pi) (x + 0.044715 x^3)) are 1, in float64, and their derivatives below 1e-21.
+GELU_IS_LINEAR = 10.0
+
+
+class ActivationLayer(Layer):
+    """Base of activations: str() is the text by which other layers take it, as "elu(alpha=0.5)"."""
+
+    def __str__(self) -> str:
+        arguments = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name != "name")
+        name = snake_case(type(self).__name__)
+        return f"{name}({arguments})" if arguments else name
+
+    def _number(self, argument: str) -> float:
+        value: Any = getattr(self, argument)
+        if not is_number(value):
+            raise ShapeError(f"{type(self).__name__}: {argument} is {value!r}; it must be a finite number")
+        return float(value)
 
 
 @dataclass(eq=False)
-class Identity(Layer):
+class Identity(ActivationLayer):
     """f(x) = x."""
 
     def call(self, x: Value) -> Value:
@@ -22,7 +50,7 @@ class Identity(Layer):
 
 
 @dataclass(eq=False)
-class ReLU(Layer):
+class ReLU(ActivationLayer):
     """f(x) = max(x, 0); the derivative at 0 is 0."""
 
     def call(self, x: Value) -> Value:
@@ -30,7 +58,7 @@ class ReLU(Layer):
 
 
 @dataclass(eq=False)
-class Tanh(Layer):
+class Tanh(ActivationLayer):
     """f(x) = tanh(x)."""
 
     def call(self, x: Value) -> Value:
@@ -38,7 +66,7 @@ class Tanh(Layer):
 
 
 @dataclass(eq=False)
-class Sigmoid(Layer):
+class Sigmoid(ActivationLayer):
     """f(x) = 1 / (1 + exp(-x)), without overflow for any x."""
 
     def call(self, x: Value) -> Value:
@@ -46,7 +74,7 @@ class Sigmoid(Layer):
 
 
 @dataclass(eq=False)
-class Softmax(Layer):
+class Softmax(ActivationLayer):
     """f(x) = exp(x) / sum(exp(x)) along `axis`; the maximum is subtracted first, so no finite x overflows."""
 
     axis: int = -1
@@ -60,18 +88,186 @@ class Softmax(Layer):
         return ir.softmax(x, self.axis)
 
 
+@dataclass(eq=False)
+class Affine(ActivationLayer):
+    """f(x) = slope x + intercept.
+
+    >>> from graphnn import nn
+    >>> str(nn.Affine(2.0))
+    'affine(slope=2.0, intercept=0.0)'
+    """
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.slope, self.intercept = self._number("slope"), self._number("intercept")
+
+    def call(self, x: Value) -> Value:
+        return x * self.slope + self.intercept
+
+
+@dataclass(eq=False)
+class LeakyReLU(ActivationLayer):
+    """f(x) = x for x > 0, else alpha x; f'(0) = alpha. (Maas et al., 2013)"""
+
+    alpha: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.alpha = self._number("alpha")
+
+    def call(self, x: Value) -> Value:
+        return ir.where(ir.greater(x, 0.0), x, x * self.alpha)
+
+
+@dataclass(eq=False)
+class ELU(ActivationLayer):
+    """f(x) = x for x > 0, else alpha (exp(x) - 1); f'(0) = f''(0) = alpha. (Clevert et al., 2016)
+
+    >>> import graphnn as gnn
+    >>> from graphnn import nn
+    >>> str(nn.FullyConnected(3, activation="elu(alpha=0.5)")(gnn.Input((2,), name="x")).type)
+    'f32[N,3]'
+    """
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.alpha = self._number("alpha")
+
+    def call(self, x: Value) -> Value:
+        positive = ir.greater(x, 0.0)
+        return ir.where(positive, x, self.alpha * ir.expm1(ir.where(positive, 0.0, x)))
+
+
+@dataclass(eq=False)
+class SELU(ActivationLayer):
+    """f(x) = scale x for x > 0, else scale alpha (exp(x) - 1), with scale 1.0507 and alpha 1.6733; f'(0) = scale alpha.
+
+    (Klambauer et al., 2017)
+    """
+
+    def call(self, x: Value) -> Value:
+        return SELU_SCALE * ELU(SELU_ALPHA).call(x)
+
+
+@dataclass(eq=False)
+class Exponential(ActivationLayer):
+    """f(x) = exp(x)."""
+
+    def call(self, x: Value) -> Value:
+        return ir.exp(x)
+
+
+@dataclass(eq=False)
+class SoftPlus(ActivationLayer):
+    """f(x) = log(1 + exp(x)), without overflow for any x."""
+
+    def call(self, x: Value) -> Value:
+        return ir.softplus(x)
+
+
+@dataclass(eq=False)
+class HardSigmoid(ActivationLayer):
+    """f(x) = slope x + intercept, kept within [0, 1]; by default x / 6 + 1/2. The derivative is 0 at both corners.
+
+    >>> from graphnn import nn
+    >>> layer = nn.HardSigmoid(slope=0.2)            # as in numpy-ml
+    """
+
+    slope: float = 1.0 / 6.0
+    intercept: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.slope, self.intercept = self._number("slope"), self._number("intercept")
+
+    def call(self, x: Value) -> Value:
+        line = x * self.slope + self.intercept
+        return ir.where(ir.less_equal(line, 0.0), 0.0, ir.where(ir.greater_equal(line, 1.0), 1.0, line))
+
+
+@dataclass(eq=False)
+class GELU(ActivationLayer):
+    """f(x) = x P(x), P the normal distribution function: x / 2 (1 + erf(x / sqrt(2))). (Hendrycks & Gimpel, 2016)
+
+    With `approximate="tanh"`, x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))); "none" is exact.
+
+    >>> from graphnn import nn
+    >>> str(nn.GELU("tanh"))
+    "gelu(approximate='tanh')"
+    """
+
+    approximate: str = "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.approximate not in ("none", "tanh"):
+            raise ShapeError(f"GELU: approximate is {self.approximate!r}; it is 'none' or 'tanh'")
+
+    def call(self, x: Value) -> Value:
+        z = ir.clip(x, -GELU_IS_LINEAR, GELU_IS_LINEAR)             # its powers overflow for no x
+        if self.approximate == "none":
+            return 0.5 * x * (1.0 + ir.erf(z * math.sqrt(0.5)))
+        return 0.5 * x * (1.0 + ir.tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * (z * z * z))))
+
+
+@dataclass(eq=False)
+class SiLU(ActivationLayer):
+    """f(x) = x / (1 + exp(-x)), also called swish. (Elfwing et al., 2018)"""
+
+    def call(self, x: Value) -> Value:
+        return ir.silu(x)
+
+
+@dataclass(eq=False)
+class Mish(ActivationLayer):
+    """f(x) = x tanh(log(1 + exp(x))). (Misra, 2020)"""
+
+    def call(self, x: Value) -> Value:
+        return x * ir.tanh(ir.softplus(x))
+
+
+@dataclass(eq=False)
+class HardSwish(ActivationLayer):
+    """f(x) = x times x / 6 + 1/2 kept within [0, 1]; f'(-3) = 0 and f'(3) = 1. (Howard et al., 2019)"""
+
+    def call(self, x: Value) -> Value:
+        inner = x * (x * (1.0 / 6.0) + 0.5)
+        return ir.where(ir.less_equal(x, -3.0), 0.0, ir.where(ir.greater_equal(x, 3.0), x, inner))
+
+
 Activation = str | Layer | Callable[[Value], Value] | None
-BY_NAME: dict[str, type[Layer]] = {"identity": Identity, "relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid, "softmax": Softmax}
+BY_NAME: dict[str, type[Layer]] = {snake_case(kind.__name__): kind for kind in (
+    Identity, ReLU, Tanh, Sigmoid, Softmax, Affine, LeakyReLU, ELU, SELU, Exponential, SoftPlus, HardSigmoid, GELU, SiLU, Mish,
+    HardSwish)}
+
+
+def read_activation(text: str) -> Layer:
+    """The activation that a text names: "relu", "elu(alpha=0.5)". "LeakyReLU", "leaky_relu" and "Leaky ReLU" are one name."""
+    name, bracket, rest = text.partition("(")
+    found = next((key for key in BY_NAME if _letters(key) == _letters(name)), None)
+    if found is None:
+        raise DescriptionError(f"there is no activation {name!r}; there are {', '.join(sorted(BY_NAME))}")
+    layer = read(f"{found}{bracket}{rest}", BY_NAME, "activation")
+    if layer.name is not None:
+        raise DescriptionError(f"{text!r}: an activation inside of another layer has no name of its own")
+    return layer
+
+
+def _letters(name: str) -> str:
+    return re.sub("[_ -]", "", name).lower()
 
 
 def as_activation(activation: Activation) -> Callable[[Value], Value]:
-    """The function meant by a name ("relu"), a layer, a function of a Value, or None (identity)."""
+    """The function meant by a text ("relu", "elu(alpha=0.5)"), a layer, a function of a Value, or None (identity)."""
     if activation is None:
         return lambda x: x
     if isinstance(activation, str):
-        if activation not in BY_NAME:
-            raise DescriptionError(f"there is no activation {activation!r}; there are {', '.join(sorted(BY_NAME))}")
-        return BY_NAME[activation]().call
+        return read_activation(activation).call
     if not callable(activation):
         raise DescriptionError(f"{activation!r} is no activation; give a name ({', '.join(sorted(BY_NAME))}), a layer, "
                                "a function of a Value, or None")
@@ -81,5 +277,5 @@ def as_activation(activation: Activation) -> Callable[[Value], Value]:
 def activation_name(activation: Activation) -> str:
     """The name by which initialisers choose their gain."""
     if isinstance(activation, str):
-        return activation
+        activation = read_activation(activation)
     return "identity" if activation is None else snake_case(type(activation).__name__)

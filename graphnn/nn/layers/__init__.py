@@ -2,7 +2,12 @@
 
 from graphnn.nn.layers.attention import DotProductAttention
 from graphnn.nn.layers.conv import Conv2D
+from graphnn.nn.layers.conv1d import Conv1D
+from graphnn.nn.layers.deconv import Deconv2D
 from graphnn.nn.layers.dense import FullyConnected
+from graphnn.nn.layers.embedding import Embedding
+from graphnn.nn.layers.merge import Add, Concatenate, Multiply
+from graphnn.nn.layers.norm import GroupNorm, LayerNorm1D, LayerNorm2D
 from graphnn.nn.layers.pool import Pool2D
 from graphnn.nn.layers.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
-from graphnn.nn.layers.shape import Flatten
+from graphnn.nn.layers.shape import Flatten, GlobalPool, Reshape, UpSampling2D

@@ -1,12 +1,16 @@
-"""Layers that only change shapes."""
+"""Layers without parameters that change shapes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from graphnn import ir
+from graphnn.errors import ShapeError
 from graphnn.ir.dims import product
 from graphnn.ir.graph import Value
+from graphnn.nn.arguments import Pair, as_pair, is_whole, require_float
 from graphnn.nn.layer import Layer
 
 
@@ -22,3 +26,90 @@ class Flatten(Layer):
 
     def call(self, x: Value) -> Value:
         return ir.reshape(x, (x.shape[0], product(x.shape[1:])))
+
+
+@dataclass(eq=False)
+class Reshape(Layer):
+    """The elements of each example in another shape: (N, ...) -> (N, *shape). One size may be -1: what the others leave.
+
+    Raises ShapeError when the numbers of elements differ.
+
+    >>> import graphnn as gnn
+    >>> from graphnn import nn
+    >>> str(nn.Reshape((7, 7, -1))(gnn.Input((98,), name="x")).type)
+    'f32[N,7,7,2]'
+    """
+
+    shape: int | Sequence[int]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shape: Any = self.shape
+        sizes: tuple[Any, ...] = (shape,) if is_whole(shape) else tuple(shape) if isinstance(shape, (tuple, list)) else (None,)
+        if any(not is_whole(size) or size < -1 or size == 0 for size in sizes) or sizes.count(-1) > 1:
+            raise ShapeError(f"Reshape: shape is {shape!r}; use sizes of at least 1 without the batch, one of them may be -1")
+        self._sizes = tuple(int(size) for size in sizes)
+
+    def call(self, x: Value) -> Value:
+        if x.rank < 1:
+            raise ShapeError(f"Reshape keeps the first axis; x has none: {x.type}")
+        known = product([size for size in self._sizes if size != -1])
+        each = product(x.shape[1:])
+        rest = each // known if -1 in self._sizes else 1
+        if known * rest != each:
+            raise ShapeError(f"Reshape: shape is {self.shape!r}; each example of {x.type} has {each} elements")
+        return ir.reshape(x, (x.shape[0], *(rest if size == -1 else size for size in self._sizes)))
+
+
+@dataclass(eq=False)
+class GlobalPool(Layer):
+    """The mean or maximum of each channel over all positions: (N, ..., C) -> (N, C), or (N, 1, ..., C) with `keepdims`.
+
+    `mode` is "average" or "max". The sizes between may be symbolic. (Lin et al., 2014)
+
+    >>> import graphnn as gnn
+    >>> from graphnn import nn
+    >>> str(nn.GlobalPool()(gnn.Input(("H", "W", 32), name="image")).type)
+    'f32[N,32]'
+    """
+
+    mode: str = "average"
+    keepdims: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mode not in ("average", "max"):
+            raise ShapeError(f"GlobalPool: mode is {self.mode!r}; it is 'average' or 'max'")
+
+    def call(self, x: Value) -> Value:
+        require_float(x.type, "GlobalPool")
+        if x.rank < 3:
+            raise ShapeError(f"GlobalPool takes (N, ..., C) with positions between, not {x.type}")
+        pool = ir.mean if self.mode == "average" else ir.max
+        return pool(x, tuple(range(1, x.rank - 1)), self.keepdims)
+
+
+@dataclass(eq=False)
+class UpSampling2D(Layer):
+    """Each pixel `scale_factor` times in rows and columns (nearest neighbour): (N, H, W, C) -> (N, s H, t W, C).
+
+    `scale_factor` is one number or (rows, columns).
+
+    >>> import graphnn as gnn
+    >>> from graphnn import nn
+    >>> str(nn.UpSampling2D((2, 3))(gnn.Input((4, 4, 8), name="image")).type)
+    'f32[N,8,12,8]'
+    """
+
+    scale_factor: Pair = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._scale = as_pair(self.scale_factor, "UpSampling2D: scale_factor")
+
+    def call(self, x: Value) -> Value:
+        if x.rank != 4:
+            raise ShapeError(f"UpSampling2D takes images (N, H, W, C), not {x.type}")
+        (n, h, w, c), (rows, columns) = x.shape, self._scale
+        copies = ir.expand(ir.reshape(x, (n, h, 1, w, 1, c)), (n, h, rows, w, columns, c))
+        return ir.reshape(copies, (n, h * rows, w * columns, c))
