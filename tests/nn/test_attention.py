@@ -105,6 +105,23 @@ def test_scores_of_any_size_do_not_overflow() -> None:
     assert all(np.isfinite(a).all() for a in exe(*given))
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_a_mask_of_minus_infinity_hides_and_empty_batches_are_fine(backend: str) -> None:
+    x, mask = gnn.Input(("T", 4), name="x"), placeholder("mask", "f32[T,T]")
+    y = nn.MultiHeadedAttentionModule(2, name="added")(x, mask=mask)
+    causal = nn.MultiHeadedAttentionModule(2, causal=True, name="causal")(x)
+    exe = gnn.compile(gnn.Graph.of("attend", [x, mask], [y, causal, *gnn.gradients(gnn.sum(y * y), [x])]), backend=backend)
+    for name in NAMES:
+        exe.state[f"added/{name}/weight"] = exe.state[f"causal/{name}/weight"]
+    data, = arrays("f32", (2, 3, 4))
+    added, wanted, grad = exe(data, np.where(np.tril(np.ones((3, 3))), 0, -np.inf).astype(np.float32))
+    close(added, wanted.astype(np.float64))
+    assert np.isfinite(grad).all()
+    for n, steps in ((0, 3), (2, 0)):
+        found = exe(np.ones((n, steps, 4), np.float32), np.zeros((steps, steps), np.float32))
+        assert [a.shape for a in found] == [(n, steps, 4)] * 3
+
+
 def heads_apart(q: np.ndarray, k: np.ndarray, v: np.ndarray, p: dict[str, np.ndarray], heads: int, **options: Any) -> np.ndarray:
     """Multi-head attention, a head after the other; a mask has no axis of heads here."""
     found = []

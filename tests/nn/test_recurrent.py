@@ -103,7 +103,7 @@ def test_cells_are_their_formulas(kind: str, backend: str, dtype: str) -> None:
             close(actual, wanted)
 
 
-@pytest.mark.parametrize(("backend", "dtype"), FORMS)
+@pytest.mark.parametrize(("backend", "dtype"), [*FORMS, ("numba", "f64")])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_layers_are_loops_over_cells_at_any_n_and_t(kind: str, reverse: bool, backend: str, dtype: str) -> None:
@@ -141,6 +141,27 @@ def test_ragged_batches_keep_the_state_and_give_0(kind: str, reverse: bool, back
     data[0, 3:] = 1e3                                     # what stands in the padding does not matter
     for again, actual in zip(exe(data, count, *states), found, strict=True):
         np.testing.assert_array_equal(again, actual)
+
+
+@pytest.mark.parametrize(("backend", "dtype"), FORMS)
+def test_no_steps_and_no_examples(backend: str, dtype: str) -> None:
+    x = gnn.Input(("T", 3), name="x", dtype=dtype)
+    layer = nn.BidirectionalLSTM(2, return_state=True)
+    y, h, *_ = layer(x)
+    outputs = [y, h, *gnn.gradients(gnn.sum(y) + gnn.sum(h), layer.parameters)]
+    exe = gnn.compile(gnn.Graph.of("empty", [x], outputs), backend=backend)
+    for n, steps in ((2, 0), (0, 3), (0, 0)):
+        ys, last, *grads = exe(np.ones((n, steps, 3), "float32" if dtype == "f32" else "float64"))
+        assert (ys.shape, last.shape) == ((n, steps, 4), (n, 2))
+        assert not any(a.any() for a in (last, *grads))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_lengths_beyond_the_sequence_are_its_length(backend: str) -> None:
+    x, lengths = gnn.Input(("T", 3), name="x"), gnn.Input((), name="lengths", dtype="i32")
+    exe = gnn.compile(gnn.Graph.of("layer", [x, lengths], [nn.GRU(2)(x, lengths=lengths)]), backend=backend)
+    data, = arrays("f32", (3, 4, 3))
+    np.testing.assert_array_equal(exe(data, np.array([9, -1, 4], np.int32)), exe(data, np.array([4, 0, 4], np.int32)))
 
 
 def with_parameters(layer: nn.Layer, x: gnn.Value, *rest: gnn.Value, weights: tuple[gnn.Value, ...], **options: Any) -> Any:
