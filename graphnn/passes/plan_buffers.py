@@ -138,7 +138,9 @@ def _place_results(
 
     def finish(value: Value, slot: Slot) -> None:
         source = root.get(value, value)
-        if source in staged:
+        if source in staged and slot.kind == "output" and staged[source] not in fixed:
+            fixed[staged[source]] = slot                 # the old value is kept in the result itself
+        elif source in staged:
             last.append((staged[source], slot))
         elif source not in fixed and (
             slot.kind != "state"

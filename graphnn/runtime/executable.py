@@ -88,7 +88,10 @@ class Executable:
             missing, extra = ", ".join(sorted(wanted - set(sizes))), ", ".join(sorted(set(sizes) - wanted))
             raise ShapeError(f"lower: the size {missing} is missing" if missing else
                              f"lower: there is no size {extra}; the sizes are {', '.join(sorted(wanted)) or 'numbers'}")
-        types = [value.type.bind(sizes) for value in self._inputs]
+        for name, size in sizes.items():
+            if isinstance(size, bool) or not isinstance(size, (int, np.integer)):
+                raise ShapeError(f"lower: the size {name} is {size!r}; give a whole number")
+        types = [value.type.bind({name: int(size) for name, size in sizes.items()}) for value in self._inputs]
         self._engine.lower(tuple(numbers(t.shape) for t in types))
         return self
 

@@ -40,7 +40,7 @@ class Program:
         return lifetimes(self.graph)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """One binding of sizes: rows, argument words, and what must be added to which word."""
 
@@ -57,6 +57,22 @@ class Plan:
     thread_scratch: int                                  # bytes a thread
     cost_ns: float
     kernels: tuple[Kernel, ...] = field(repr=False)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name}={size}" for name, size in self.sizes.items())
+        name = f"{self.program.graph.name} for {sizes}" if sizes else self.program.graph.name
+        return f"<Plan of {name}: {len(self.rows)} rows, arena {self.buffers.arena} bytes>"
+
+    def __str__(self) -> str:
+        """The rows one under the other: what each computes, in how many tiles."""
+        lines = [f"{self!r}, scratch {self.scratch} bytes and {self.thread_scratch} a thread"]
+        for i, (kernel, _, tiles) in enumerate(self.rows.tolist()):
+            node = self.inner_nodes.get(i, self.row_nodes[i])
+            types = "" if node is None else " -> " + ", ".join(map(str, node.types))
+            name = "copy of a result" if node is None else node.op.name
+            lines.append(f"  {i:4d}  " + (f"loop {tiles} times" if kernel == LOOP else "end" if kernel == END else
+                                          f"{name:12} {tiles:5d} tiles{types}"))
+        return "\n".join(lines)
 
     def error(self, code: int, row: int) -> GraphnnError:
         """The error of a row that failed: its op says what the code means, its Loc says where."""

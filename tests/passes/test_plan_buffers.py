@@ -139,6 +139,15 @@ def test_states_that_change_places_are_kept_before_they_are_overwritten() -> Non
     assert plan.arena == 2 * ALIGN
 
 
+def test_an_old_value_that_is_a_result_is_copied_once() -> None:
+    a, b = state("a", (8,)), state("b", (8,))
+    graph = Graph.of("old", [], [a, gnn.reshape(a, (2, 4)), b], updates=[(a, b + 1.0), (b, a * 2.0)])
+    plan = planned(graph)
+    assert [plan.slot(copy) for _, copy in plan.life.first_copies if plan.slot(copy).kind == "output"] == [
+        plan.slot(copy) for _, copy in plan.life.first_copies]
+    assert [slot for _, slot in plan.life.last_copies if slot.kind == "output"] == [Slot("output", 1)]
+
+
 def test_a_state_is_not_written_before_the_last_range_check() -> None:
     ids, p = placeholder("ids", "i64[N]"), state("p", (4,))
     new = p * 2.0

@@ -326,6 +326,10 @@ def test_lower_and_prepare() -> None:
         exe.lower()
     with pytest.raises(errors.ShapeError, match="no size M; the sizes are N"):
         exe.lower(N=3, M=4)
+    for bad in (-1, 2.5, "3", True, None, 1 << 62):
+        with pytest.raises(errors.ShapeError, match="the size N is"):
+            exe.lower(N=bad)
+    exe.lower(N=np.int64(7))
     assert exe.lower(N=3) is exe
     plan = exe.plan
     exe(np.ones((3, 5), "f4"))

@@ -143,3 +143,13 @@ def test_new_sizes_make_new_plans_and_no_new_kernels() -> None:
     for n in (3, 7, 30, 63, 199):
         exe(*case.arrays(rng, n))
     assert gnn.kernels_compiled() == again
+
+
+def test_a_plan_can_be_read() -> None:
+    exe = both(rnn_sgd())[0]
+    exe.prepare(np.zeros((5, 2, 3), "f4"))
+    assert repr(exe.plan).startswith("<Plan of rnn for ")
+    lines = str(exe.plan).splitlines()
+    assert len(lines) == 1 + len(exe.plan.rows)
+    assert any("loop 5 times" in line for line in lines)
+    assert any("f32[4,4]" in line for line in lines)
