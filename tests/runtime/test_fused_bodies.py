@@ -159,6 +159,23 @@ def test_an_output_takes_the_memory_of_an_input():
     check(node, arrays, in_place=((0, 0), (1, 1)))
 
 
+def test_an_output_takes_the_memory_of_an_input_that_only_later_outputs_read():
+    x, y, z = (placeholder(name, "f32[N,C]") for name in "xyz")
+    arrays = [normal((33, 130)), normal((33, 130)) + 1, normal((33, 130)) - 1]
+    check(fused([x * x, x + y, e.tanh(z) * x], [x, y, z]), arrays, in_place=((0, 1), (1, 2)))
+    check(fused([y - x, x + y], [x, y]), arrays[:2], in_place=((0, 0), (1, 1)))
+    scalar = [placeholder(name, "f32[]") for name in "xy"]
+    check(fused([scalar[0] * 2.0, scalar[1] + scalar[0]], scalar), [np.array(3.0, "f4"), np.array(5.0, "f4")],
+          in_place=((0, 1),))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_reduced_output_takes_the_memory_of_an_input_that_only_later_outputs_read(axis):
+    x, row = placeholder("x", "f32[N,C]"), placeholder("row", "f32[C]" if axis == 0 else "f32[N]")
+    values = normal((33, 130))
+    check(fused([r.sum(x, axis), r.max(x, axis) * row], [x, row]), [values, normal(130 if axis == 0 else 33)], in_place=((0, 1),))
+
+
 def test_results_too_large_for_the_cache_are_streamed():
     x, row = placeholder("x", "f32[N,C]"), placeholder("r", "f32[C]")
     for outputs in ([x * 2.0 + 1.0], [x + row, x - row]):
