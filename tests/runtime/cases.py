@@ -186,11 +186,20 @@ def normalised() -> Case:
                 _floats("f4", (-1, 6)))
 
 
+def crossed() -> Case:
+    """States whose next values are made by one kernel from each other's old ones, along either axis and without a sum."""
+    x, y, z = (placeholder(name, text) for name, text in (("x", "f32[N,6]"), ("y", "f32[6,N]"), ("z", "f32[6]")))
+    a, b, c, d, e, f = (state(name, (6,), normal) for name in "abcdef")
+    s, t = gnn.sum(x, 0), gnn.sum(y, 1)
+    updates = [(a, b + s), (b, a - s), (c, d * t), (d, gnn.tanh(c + t) * d), (e, f * z), (f, e - f * z)]
+    return Case(Graph.of("crossed", [x, y, z], [s + t], updates=updates), _floats("f4", (-1, 6), (6, -1), (6,)))
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "mlp_adam": mlp_adam, "mlp_adam_f64": lambda: mlp_adam("f64"), "conv_adam": conv_adam, "rnn_sgd": rnn_sgd,
     "checkpointed": checkpointed, "swapping_scan": swapping_scan, "softmaxes": softmaxes, "embedding": embedding,
     "odd_results": odd_results, "old_values": old_values, "shared_new_value": shared_new_value,
-    "normalised": normalised, "elementwise_chain": elementwise_chain,
+    "normalised": normalised, "crossed": crossed, "elementwise_chain": elementwise_chain,
 }
 
 

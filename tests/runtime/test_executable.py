@@ -7,6 +7,7 @@ import gc
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 import weakref
 
@@ -538,6 +539,48 @@ def test_an_interrupt_leaves_usable_locks(monkeypatch: pytest.MonkeyPatch, updat
                 chosen(*arrays)
     results = _in_threads(4, lambda i: (exe(*case.arrays(np.random.default_rng(0), 5)), predict(np.ones((4, 5), "f4"))))
     assert len(results) == 4
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGVTALRM"), reason="no timer of CPU time on this system")
+@pytest.mark.parametrize("sizes", [(7, 5), (64, 200, 50, 5)], ids=["serial", "parallel"])
+def test_interrupts_at_many_places(sizes: tuple[int, ...]) -> None:
+    """Each comes somewhere in a call; afterwards state and workers are free, and training goes on from whole steps."""
+    from graphnn.runtime import threads
+
+    case = mlp_adam(sizes=sizes)
+    exe = gnn.compile(case.graph)
+    predict = gnn.compile(affine(), state=exe.state)
+    arrays = case.arrays(np.random.default_rng(0), 100)
+    exe(*arrays)
+    predict(np.ones((4, 5), "f4"))
+    rng = np.random.default_rng(0)
+    previous = signal.signal(signal.SIGVTALRM, _raise_interrupt)
+    gnn.set_threads(3)
+    try:
+        for _ in range(60):
+            try:
+                signal.setitimer(signal.ITIMER_VIRTUAL, rng.uniform(1e-6, 5e-4))
+                while True:
+                    exe(*arrays)
+                    predict(np.ones((4, 5), "f4"))
+            except KeyboardInterrupt:
+                pass
+            assert not exe.state._readers
+            assert exe.state._writer is None
+            assert threads._pool is None or not threads._pool._taken
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, previous)
+        gnn.set_threads(None)
+    steps = int(exe.state["adam/step"])
+    twin = gnn.compile(case.graph)
+    for _ in range(steps):
+        twin(*arrays)
+    assert bits((), twin) == [exe.state[name].tobytes() for name in sorted(twin.state.names)]
+
+
+def _raise_interrupt(*args: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_nothing_is_left_of_executables_that_are_let_go() -> None:
