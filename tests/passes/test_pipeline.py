@@ -98,7 +98,7 @@ def test_an_error_without_a_reproducer_still_says_what_failed(monkeypatch: pytes
     def full_disk(*args: object, **kwargs: object) -> object:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("graphnn.passes.pipeline.tempfile.NamedTemporaryFile", full_disk)
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", full_disk)
     with pytest.raises(PassError, match="the pass raises failed") as caught:
         Pipeline((raises,))(BEFORE)
     assert any("No space left" in note for note in caught.value.__notes__)
