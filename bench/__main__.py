@@ -36,14 +36,15 @@ def in_new_process(name: str, count: int = 0) -> list[Figure]:
 
 
 def machine() -> str:
-    """One line about where this was measured."""
+    """One line about where this is measured, and how busy it is: a load above 1 that is not ours makes all figures worse."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         cpu = platform.processor() or platform.machine()
     python = f"{platform.system()}, Python {platform.python_version()}"
-    return f"{cpu}, {threads()} threads, {instruction_set.current().name}, {python}"
+    busy = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return f"{cpu}, {threads()} threads, {instruction_set.current().name}, {python}{busy}"
 
 
 def main() -> int:

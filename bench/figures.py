@@ -40,7 +40,8 @@ def table(figures: Iterable[Figure]) -> str:
 
 def medians(*calls: Callable[[], object], seconds: float = 1.0, least: int = 15, slice_seconds: float = 0.002) -> list[float]:
     """The median time of a call of each, in seconds. They take turns: every turn lasts about `slice_seconds`, and the
-    first call of a turn, which finds the caches full of the others' data, is not counted."""
+    first call of a turn, which finds the caches full of the others' data, is not counted. Between turns all rest, so that
+    no pool's threads spin for work while another is timed."""
     counts: list[int] = []
     for call in calls:
         call()
@@ -51,6 +52,7 @@ def medians(*calls: Callable[[], object], seconds: float = 1.0, least: int = 15,
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times[0]) < least:
         for call, count, found in zip(calls, counts, times, strict=True):
+            time.sleep(slice_seconds / 4)
             call()
             start = time.perf_counter()
             for _ in range(count):

@@ -27,8 +27,7 @@ def matmul(count: int) -> Iterator[Figure]:
 
 
 def convolution() -> Iterator[Figure]:
-    from bench.convolution import CASES, seconds, tables
-    from bench.peak import peak_gflops
+    from bench.convolution import CASES, part_of_peak, tables
     from graphnn.runtime.threads import threads
 
     for count in sorted({1, threads()}):
@@ -38,13 +37,9 @@ def convolution() -> Iterator[Figure]:
             for table, goal, what in zip(found, goals, ("forward", "input gradient", "weight gradient"), strict=True):
                 if goal is None:
                     continue
-                # The peak is measured between the runs: what else the machine does meets both.
-                parts = []
-                for _ in range(3):
-                    peak = peak_gflops("f32", count)
-                    parts.append(100 * work / seconds(table, count) / peak)
-                yield at_least(f"convolution {name}: {what}, {threads_text(count)}", median(parts), 100 * goal,
-                               "of the multiply-add peak", form="{:.0f} %")
+                reached, rate = part_of_peak(table, work, count)
+                yield at_least(f"convolution {name}: {what}, {threads_text(count)}, part of the multiply-add peak",
+                               100 * reached, 100 * goal, f"{rate:.0f} GFLOP/s", form="{:.0f} %")
 
 
 def elementwise() -> Iterator[Figure]:
