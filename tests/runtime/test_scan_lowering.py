@@ -8,6 +8,7 @@ import pytest
 import graphnn as gnn
 from graphnn.ir.graph import Graph, Value
 from graphnn.ir.ops.inputs import parameter, placeholder, state
+from graphnn.ir.ops.scan import Scan
 from graphnn.runtime.state import State
 from tests.runtime.cases import as_tuple, bits, checkpointed, normal, rnn_sgd, swapping_scan, zeros
 
@@ -174,3 +175,22 @@ def test_a_failure_inside_of_a_loop_names_the_op_and_the_line() -> None:
             exe(np.array(bad))
         assert "test_scan_lowering.py" in "".join(caught.value.__notes__)
     exe(np.array([], np.int64))
+
+
+def test_two_loops_that_share_one_body_have_scratch_of_their_own() -> None:
+    """The body's sum is staged in scratch; where that lies differs, as one of the loops runs inside of another."""
+    n = "f32[300,300]"
+    h, w = placeholder("h", n), placeholder("w", n)
+    shared = Scan(Graph.of("shared", [h, w], [gnn.tanh((h @ w) * 0.05) + gnn.mean(h * h)]), 1, 0, False, 3)
+    a, k = placeholder("a", n), placeholder("k", n)
+    p, q, r = (f(a) @ k * 0.05 for f in (gnn.cos, gnn.sin, gnn.tanh))       # live while the inner loop runs
+    inner = shared.one(gnn.sin(p + q + r), k)
+    outer = Graph.of("outer", [a, k], [gnn.sin(inner + p + q + r)])
+    x, v = placeholder("x", n), placeholder("v", n)
+    one = Scan(outer, 1, 0, False, 2).one(x, v)
+    graph = Graph.of("twice", [x, v], [one, shared.one(one, v)])
+    given = rand(300, 300), rand(300, 300, seed=1)
+    exe, oracle = gnn.compile(graph, pipeline=lambda g: g), gnn.compile(graph, backend="numpy")
+    for found, wanted in zip(exe(*given), oracle(*given), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-5)
+    assert exe.plan.scratch > 0
