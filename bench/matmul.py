@@ -24,31 +24,28 @@ SHAPES = [
 TRANSPOSES = [(False, False), (True, False), (False, True)]
 
 
-# OpenBLAS's threads spin for some 20 ms after a product, which would take a core from whoever comes next.
-_REST = 0.03
+# OpenBLAS's threads go on spinning after a product, which would take a core from whoever comes next: seen for 0.1 s and more.
+_REST = 0.3
+_WARM, _MEASURED = 0.01, 0.02
 
 
-def taking_turns(ours: Callable[[], object], theirs: Callable[[], object], *, turns: int = 9) -> tuple[float, float]:
-    """Median times of two functions that are called in turns, each several times in a row after a rest."""
-
-    def once(function: Callable[[], object], repeats: int) -> float:
-        start = time.perf_counter()
-        for _ in range(repeats):
-            function()
-        return (time.perf_counter() - start) / repeats
-
-    def repeats(function: Callable[[], object]) -> int:
-        function()
-        return max(1, round(0.01 / once(function, 3)))
-
-    functions = (ours, theirs)
-    counts = [repeats(function) for function in functions]
+def taking_turns(ours: Callable[[], object], theirs: Callable[[], object], *, turns: int = 3) -> tuple[float, float]:
+    """Median times of a call of two functions that take turns: a rest, some calls to wake threads, then timed ones."""
     times: list[list[float]] = [[], []]
     for _ in range(turns):
-        for side in (0, 1):
+        for side, function in enumerate((ours, theirs)):
             time.sleep(_REST)
-            functions[side]()  # wakes its threads
-            times[side].append(once(functions[side], counts[side]))
+            begin = now = time.perf_counter()
+            while now - begin < _WARM:
+                function()
+                now = time.perf_counter()
+            found: list[float] = []
+            while now - begin < _WARM + _MEASURED or len(found) < 3:
+                before = now
+                function()
+                now = time.perf_counter()
+                found.append(now - before)
+            times[side].append(statistics.median(found))
     return statistics.median(times[0]), statistics.median(times[1])
 
 
