@@ -8,7 +8,7 @@ from graphnn.ir.types import TensorType
 
 def unbroadcast(d: Value, target: TensorType) -> Value:
     """`d` summed over the axes along which a value of type `target` was stretched."""
-    from graphnn.ir.ops import movement, reduce  # their gradients use this module
+    from graphnn.ir.ops import reduce, shaping  # their gradients use this module
 
     if d.shape == target.shape:
         return d
@@ -16,4 +16,4 @@ def unbroadcast(d: Value, target: TensorType) -> Value:
     stretched = tuple(range(extra)) + tuple(
         extra + i for i, size in enumerate(target.shape) if size == 1 and d.shape[extra + i] != 1)
     summed = reduce.sum(d, stretched, keepdims=False) if stretched else d
-    return summed if summed.shape == target.shape else movement.reshape(summed, target.shape)
+    return summed if summed.shape == target.shape else shaping.reshape(summed, target.shape)
