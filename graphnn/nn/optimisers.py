@@ -40,8 +40,9 @@ class Optimizer:
         """The first part of the names of this optimiser's states."""
         return self.name or snake_case(type(self).__name__)
 
-    def updates(self, params: Sequence[Value], grads: Sequence[Value]) -> Updates:
-        """Pairs (state, next value) for the parameters and the optimiser's own states.
+    def updates(self, params: Sequence[Value], grads: Sequence[Value], loss: Value | None = None) -> Updates:
+        """Pairs (state, next value) for the parameters and the optimiser's own states. `loss` is needed by schedulers that
+        look at it.
 
         Raises ShapeError when the gradients do not fit the parameters.
         """
