@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from graphnn.errors import DTypeError, ShapeError
-from graphnn.ir.graph import Graph, Value
+from graphnn.ir.graph import Graph, Value, collect
+from graphnn.ir.modes import has_modes, resolve_values
+from graphnn.ir.ops.modes import by_mode
 from graphnn.ir.ops.operands import number
 from graphnn.ir.ops.sizes import zeros_like
 from graphnn.ir.vjp import vjp
@@ -41,8 +43,23 @@ def gradients(of: Value, wrt: Sequence[Value], d_of: Value | None = None) -> tup
         d_of = number(1, of.dtype)
     elif d_of.type != of.type:
         raise ShapeError(f"gradients: d_of is {d_of.type}, it must be {of.type}")
-    found = vjp([of], [d_of], wrt)
-    return tuple(d if d is not None else zeros_like(value) for value, d in zip(wrt, found, strict=True))
+    if not has_modes(collect([of])):
+        return _walk(of, d_of, wrt, wrt)
+    # Training and evaluation have each their own gradient: neither carries zeros for the branch that it does not take.
+    training, evaluation = (_walk(*_in_mode(of, d_of, wrt, mode), wrt) for mode in (True, False))
+    return tuple(a if a == b else by_mode(a, b) for a, b in zip(training, evaluation, strict=True))
+
+
+def _in_mode(of: Value, d_of: Value, wrt: Sequence[Value], training: bool) -> tuple[Value, Value, list[Value | None]]:
+    resolved, values = resolve_values(wrt, of, training)
+    return resolved, d_of, values
+
+
+def _walk(of: Value, d_of: Value, wrt: Sequence[Value | None], like: Sequence[Value]) -> tuple[Value, ...]:
+    """The gradient by each value of `wrt`: zeros like its value of `like` where there is no path, or no value."""
+    found = dict(zip(wanted := [v for v in wrt if v is not None], vjp([of], [d_of], wanted), strict=True))
+    results = (None if value is None else found[value] for value in wrt)
+    return tuple(zeros_like(value) if d is None else d for value, d in zip(like, results, strict=True))
 
 
 def training_graph(name: str, inputs: Sequence[Value], loss: Value, params: Sequence[Value],

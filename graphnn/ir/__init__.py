@@ -50,6 +50,7 @@ from graphnn.ir.ops.functions import (
 from graphnn.ir.ops.index import check_index, gather, one_hot, scatter_add
 from graphnn.ir.ops.inputs import constant, parameter, placeholder, state
 from graphnn.ir.ops.linalg import matmul, matrix_transpose
+from graphnn.ir.ops.modes import by_mode, with_update
 from graphnn.ir.ops.pool import avg_pool2d, max_pool2d
 from graphnn.ir.ops.random import random_bernoulli, random_bits, random_integers, random_normal, random_uniform
 from graphnn.ir.ops.reduce import argmax, argmin, logsumexp, max, mean, min, norm, prod, sum, variance
@@ -63,7 +64,7 @@ from graphnn.ir.types import DType, TensorType, as_dtype, boolean, f32, f64, i32
 # What `import graphnn` shows of them, under `gnn`.
 __all__ = [
     "DType", "Dim", "Fusion", "Graph", "Loc", "Node", "Op", "Sample", "Size", "TensorType", "Use", "Value", "abs",
-    "add", "arange", "argmax", "argmin", "as_dtype", "avg_pool2d", "boolean", "cast", "ceil", "ceildiv",
+    "add", "arange", "argmax", "argmin", "as_dtype", "avg_pool2d", "boolean", "by_mode", "cast", "ceil", "ceildiv",
     "check_index", "clip", "concat", "constant", "conv2d", "conv2d_transpose", "cos", "dim", "dim_floordiv",
     "dim_max", "dim_min", "div", "equal", "erf", "exp", "expand", "expand_dims", "expm1", "f32", "f64", "flatten",
     "flip", "floor", "floordiv", "full", "gather", "gelu", "greater", "greater_equal", "i32", "i64", "iota",
@@ -74,5 +75,5 @@ __all__ = [
     "random_normal", "random_uniform", "reciprocal", "relu", "reshape", "round", "rsqrt", "scan", "scatter_add",
     "scope", "sigmoid", "sign", "silu", "sin", "size_of", "softmax", "softplus", "split", "sqrt", "square",
     "squeeze", "stack", "state", "stop_gradient", "sub", "sum", "swapaxes", "tanh", "transpose", "variance",
-    "where", "zeros", "zeros_like",
+    "where", "with_update", "zeros", "zeros_like",
 ]  # fmt: skip

@@ -23,8 +23,10 @@ from graphnn.nn.initialisers import GlorotUniform, HeUniform
 from graphnn.nn.layer import Layer
 from graphnn.nn.layers import Conv2D, Flatten, FullyConnected, Pool2D
 from graphnn.nn.layers.attention import DotProductAttention
+from graphnn.nn.layers.batch_norm import BatchNorm1D, BatchNorm2D
 from graphnn.nn.layers.conv1d import Conv1D
 from graphnn.nn.layers.deconv import Deconv2D
+from graphnn.nn.layers.dropout import Dropout
 from graphnn.nn.layers.embedding import Embedding
 from graphnn.nn.layers.merge import Add, Concatenate, Multiply
 from graphnn.nn.layers.norm import GroupNorm, LayerNorm1D, LayerNorm2D

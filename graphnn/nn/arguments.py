@@ -31,6 +31,13 @@ def as_count(value: Any, what: str, least: int = 1) -> int:
     return int(value)
 
 
+def as_probability(value: Any, what: str, *, closed: bool = False) -> float:
+    """`value` as a float in [0, 1), or in [0, 1] when `closed`. Raises ShapeError."""
+    if not is_number(value) or not 0 <= value <= 1 or (value == 1 and not closed):
+        raise ShapeError(f"{what} is {value!r}; it must be at least 0 and {'at most' if closed else 'below'} 1")
+    return float(value)
+
+
 def as_pair(value: Any, what: str, least: int = 1) -> tuple[int, int]:
     """(rows, columns) from one number or two. Raises ShapeError."""
     pair = (value, value) if is_whole(value) else tuple(value) if isinstance(value, (tuple, list)) else ()
@@ -39,16 +46,18 @@ def as_pair(value: Any, what: str, least: int = 1) -> tuple[int, int]:
     return int(pair[0]), int(pair[1])
 
 
-def as_padding(value: Any, what: str) -> Padding:
-    """A padding in its own form, its numbers as Python integers. Raises ShapeError."""
+def as_padding(value: Any, what: str, *words: str) -> Padding:
+    """A padding in its own form, its numbers as Python integers; `words` are allowed beside "valid" and "same".
+    Raises ShapeError."""
+    known = ("valid", "same", *words)
     if is_whole(value) and value >= 0:
         return int(value)
-    if isinstance(value, str) and value in ("valid", "same"):
+    if isinstance(value, str) and value in known:
         return value
     if isinstance(value, (tuple, list)) and len(value) in (2, 4) and all(is_whole(v) and v >= 0 for v in value):
         return tuple(int(v) for v in value)  # pyright: ignore[reportReturnType]
     raise ShapeError(f"{what} is {value!r}; use an integer, (rows, columns), (top, bottom, left, right), "
-                     "'valid' or 'same', none negative")
+                     f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}, none negative")
 
 
 def require_float(x: TensorType, what: str) -> None:

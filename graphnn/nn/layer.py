@@ -10,7 +10,10 @@ import re
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from graphnn.errors import GraphnnError, ShapeError, VerifyError
 from graphnn.ir.dims import Size
@@ -18,6 +21,7 @@ from graphnn.ir.graph import IDENTIFIER, Node, Value, role_of
 from graphnn.ir.loc import current_scope, here, scope
 from graphnn.ir.op import describe
 from graphnn.ir.ops.inputs import Initializer, parameter, state
+from graphnn.ir.ops.modes import with_update
 from graphnn.ir.types import DType, TensorType
 
 
@@ -34,6 +38,8 @@ class Layer:
             raise VerifyError(f"{self.name!r} cannot name a layer; use letters, digits, _ . / -")
         self.parameters: list[Value] = []                # trainable values, in order of making; those of layers inside too
         self.states: list[Value] = []
+        self._draws: tuple[Value, Value] | None = None
+        self._streams = 0
         self._path: str | None = None
         self._built_for: tuple[TensorType, ...] | None = None
 
@@ -72,7 +78,7 @@ class Layer:
                                    for note in error.__notes__]
                 if first:                                # as if it had not been called
                     self._path = self._built_for = None
-                    self.parameters, self.states = [], []
+                    self.parameters, self.states, self._draws, self._streams = [], [], None, 0
                     _give_back(path, inputs)
                 raise
             finally:
@@ -93,6 +99,31 @@ class Layer:
         value = state(f"{self._path}/{label}", shape, init, dtype=dtype)
         self.states.append(value)
         return value
+
+    def randomness(self) -> tuple[Value, Value]:
+        """(seed, step) for random ops: states of this layer, made at the first call. The seed follows from the state's seed and
+        the layer's name. Advance the step with `advance`, or each training step draws the same numbers."""
+        if self._draws is None:
+            self._draws = (self.state("seed", (), _any_seed, dtype=DType.i64), self.state("step", (), _nought, dtype=DType.i64))
+        return self._draws
+
+    def advance(self, y: Value) -> Value:
+        """y; and after a training step this layer's random ops draw other numbers."""
+        _, step = self.randomness()
+        return with_update(y, step, step + 1)
+
+    def stream(self) -> int:
+        """A number for `stream=` of a random op: a new one at each use, so that a layer called twice draws twice."""
+        self._streams += 1
+        return self._streams - 1
+
+
+def _any_seed(shape: tuple[int, ...], dtype: np.dtype[Any], rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(0, 2**63, shape, dtype)
+
+
+def _nought(shape: tuple[int, ...], dtype: np.dtype[Any], rng: np.random.Generator) -> np.ndarray:
+    return np.zeros(shape, dtype)
 
 
 # The layer whose `build` or `call` is running: it has the parameters of the layers that it calls.

@@ -11,6 +11,7 @@ from graphnn.autodiff.gradients import gradients
 from graphnn.errors import DTypeError, FileFormatError, UnsupportedError
 from graphnn.ir.graph import Graph
 from graphnn.ir.loc import scope
+from graphnn.ir.modes import resolve_modes
 from graphnn.ir.ops.inputs import placeholder
 from graphnn.ir.types import TensorType
 from graphnn.nn import losses, optimisers
@@ -70,17 +71,18 @@ class Training:
         return ids if targets.ndim == ids.rank else real
 
     def _graph(self, target_type: TensorType, name: str, train: bool) -> Graph:
-        prediction = self.graph.outputs[0]
+        graph = resolve_modes(self.graph, train)
+        prediction = graph.outputs[0]
         target = placeholder("target", target_type)
         with scope("loss"):
             loss = self.loss(prediction, target)
         with scope("metrics"):
             metrics = [metric(prediction, target) for metric in self._metrics]
-        updates: list[Any] = []
+        updates = list(graph.updates)
         if train:
-            params = self.graph.by_role("param")
-            updates = self.optimizer.updates(params, gradients(loss, params))
-        return Graph.of(name, [*self.graph.by_role("input"), target], [loss, *metrics], updates=updates)
+            params = graph.by_role("param")
+            updates += self.optimizer.updates(params, gradients(loss, params))
+        return Graph.of(name, [*graph.by_role("input"), target], [loss, *metrics], updates=updates)
 
     def train_graph(self, target_type: TensorType) -> Graph:
         """Forward, backward and update as one graph."""

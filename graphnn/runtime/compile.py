@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from graphnn.errors import UnsupportedError, VerifyError
 from graphnn.ir.graph import Graph, Node, Value
+from graphnn.ir.modes import resolve_modes, trains
 from graphnn.ir.rewrite import rewrite
 from graphnn.ir.verify import verify
 from graphnn.passes.bodies import also_in_bodies
@@ -18,13 +19,15 @@ BACKENDS = ("numba", "numpy")
 
 def compile_graph(
     graph: Graph, *, state: State | None = None, seed: int | None = None, backend: str = "numba",
-    pipeline: Pass = DEFAULT,
+    training: bool | None = None, pipeline: Pass = DEFAULT,
 ) -> Executable:
     """An executable of `graph`: `exe(x=..., y=...)` runs it.
 
     `state` holds params and states; executables share them by being given the same one. Without it a new state is made
     from the initialisers and `seed` (default `gnn.seed`, 0). `backend="numba"` runs compiled kernels, `backend="numpy"` the
-    NumPy meanings. `pipeline` is any Graph -> Graph.
+    NumPy meanings. `training` says how layers that differ between training and evaluation (Dropout, BatchNorm1D) run and
+    whether their states are updated; by default a graph that updates a parameter trains, any other evaluates. `pipeline` is any
+    Graph -> Graph.
 
     Raises VerifyError for a graph that is not well formed or does not fit the state, PassError when a pass fails,
     UnsupportedError for an op without a kernel (at the first call, when sizes are known).
@@ -39,6 +42,7 @@ def compile_graph(
     if backend not in BACKENDS:
         raise UnsupportedError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
     verify(graph)
+    graph = resolve_modes(graph, trains(graph) if training is None else training)
     if state is None:
         state = State(seed)
     if backend == "numpy":

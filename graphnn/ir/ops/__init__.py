@@ -16,6 +16,7 @@ from graphnn.ir.ops import (
     indexing,
     inputs,
     linalg,
+    modes,
     movement,
     operators,
     pool,
