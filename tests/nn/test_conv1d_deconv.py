@@ -20,8 +20,9 @@ def sides(padding: Any, size: int, kernel: int, stride: int, dilation: int) -> t
         return 0, 0
     if padding == "causal":
         return dilation * (kernel - 1), 0
-    if padding == "same":
-        total = max((-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
+    if padding in ("same", "same_size"):
+        results = size if padding == "same_size" else -(-size // stride)
+        total = max((results - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
         return total // 2, total - total // 2
     return (padding, padding) if isinstance(padding, int) else padding
 
@@ -42,6 +43,7 @@ def conv1d(x: np.ndarray, w: np.ndarray, stride: int, pad: tuple[int, int], dila
 CONV1D: list[dict[str, Any]] = [
     {"kernel_size": 3}, {"kernel_size": 1}, {"kernel_size": 3, "padding": "same"},
     {"kernel_size": 2, "padding": "same", "stride": 2},
+    {"kernel_size": 3, "padding": "same_size", "stride": 2}, {"kernel_size": 2, "padding": "same_size", "dilation": 3},
     {"kernel_size": 3, "padding": "causal", "dilation": 2}, {"kernel_size": 3, "padding": "causal", "stride": 2},
     {"kernel_size": 2, "padding": (0, 3), "dilation": 3}, {"kernel_size": 3, "padding": 2, "stride": 3, "groups": 2},
     {"kernel_size": 7, "padding": "valid", "bias": False}, {"kernel_size": 2, "groups": 4, "activation": "tanh"}]
@@ -62,7 +64,7 @@ def test_conv1d(arguments: dict[str, Any]) -> None:
 
 
 def test_size_one() -> None:
-    for padding in (0, "same", "causal"):
+    for padding in (0, "same", "same_size", "causal"):
         check_layer(lambda _, p=padding: nn.Conv1D(1, 1, padding=p), [RNG.normal(size=(1, 1, 1))],
                     lambda x, weight, bias: x * weight + bias)
 
@@ -174,6 +176,11 @@ def test_three_steps_and_a_file(tmp_path: Path) -> None:
     (lambda: nn.Deconv2D(4, 3, 2, "same", 1), "padding 'same' settles"),
     (lambda: nn.Deconv2D(4, 3, padding="causal"), "padding is 'causal'"),
     (lambda: nn.Deconv2D(4, 3, groups=3), "groups is 3"),
+    (lambda: nn.Deconv2D(4, 3, padding="same_size"), "padding is 'same_size'"),
+    (lambda: nn.Deconv2D(4, 3, bias=1), "Deconv2D: bias is 1"), (lambda: nn.Conv1D(4, 3, bias="no"), "Conv1D: bias is 'no'"),
+    (lambda: nn.Conv2D(4, 3, padding="full"), "Conv2D: padding is 'full'.*'same_size'"),
+    (lambda: nn.Conv2D(4, (6, 3), padding=(0, 4))(gnn.Input((5, 5, 1), name="x")), "spans 6 does not fit in 5"),
+    (lambda: nn.Conv2D(4, 3, dilation=3)(gnn.Input((5, 5, 1), name="x")), "spans 7 does not fit in 5"),
     (lambda: nn.Deconv2D(4, 3)(gnn.Input((5, 1), name="x")), "takes images"),
     (lambda: nn.Deconv2D(1, 2, padding=3)(gnn.Input((3, 3, 1), name="x")), "padding|size|negative")])
 def test_bad_arguments(make: Any, words: str) -> None:

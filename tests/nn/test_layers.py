@@ -12,6 +12,7 @@ import graphnn as gnn
 from graphnn import nn
 from graphnn.nn.activations import as_activation
 from graphnn.nn.initialisers import HeUniform, calc_fan
+from graphnn.nn.layers.conv import size_preserving
 from tests.nn.networks import BACKENDS
 
 RNG = np.random.default_rng(5)
@@ -104,10 +105,10 @@ def pads(padding: Any, size: tuple[int, int], kernel: tuple[int, int], stride: t
          dilation: tuple[int, int]) -> tuple[int, int, int, int]:
     if padding == "valid":
         return 0, 0, 0, 0
-    if padding == "same":
+    if padding in ("same", "same_size"):
         found: list[int] = []
         for n, k, s, d in zip(size, kernel, stride, dilation, strict=True):
-            total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
+            total = max(((n if padding == "same_size" else -(-n // s)) - 1) * s + d * (k - 1) + 1 - n, 0)
             found += [total // 2, total - total // 2]
         return tuple(found)
     if isinstance(padding, int):
@@ -132,7 +133,8 @@ def windows(x: np.ndarray, kernel: Any, stride: Any, padding: Any, dilation: Any
 
 CONVOLUTIONS = [
     {"kernel_size": 3}, {"kernel_size": 1}, {"kernel_size": (2, 3), "stride": (2, 1)}, {"kernel_size": 3, "padding": 1},
-    {"kernel_size": 3, "padding": "same", "stride": 2}, {"kernel_size": (3, 2), "padding": (1, 2), "dilation": 2},
+    {"kernel_size": 3, "padding": "same", "stride": 2}, {"kernel_size": (4, 3), "padding": "same_size", "stride": (1, 2)},
+    {"kernel_size": (3, 2), "padding": (1, 2), "dilation": 2},
     {"kernel_size": 3, "padding": (0, 1, 2, 0), "groups": 2}, {"kernel_size": 3, "padding": "same", "groups": 4, "bias": False},
     {"kernel_size": 2, "padding": "valid", "activation": "tanh"},
 ]
@@ -161,6 +163,14 @@ def test_conv2d(arguments: dict[str, Any], backend: str) -> None:
         expected = np.tanh(expected)
     np.testing.assert_allclose(exe(x), expected, rtol=1e-4, atol=1e-5)
     assert tuple(exe(x).shape[1:]) == layer(value).shape[1:]
+
+
+def test_same_size_of_symbolic_images_at_any_stride() -> None:
+    """The numbers of numpy-ml: a kernel of 3 over 7 pixels by steps of 2 is padded by 4 and 4."""
+    y = nn.Conv2D(4, 3, 2, padding="same_size")(gnn.Input(("H", "W", 2), name="x"))
+    assert str(y.type) == "f32[N,H,W,4]"
+    assert size_preserving(7, 3, 2) == (4, 4)
+    assert size_preserving(7, 4, 1) == (1, 2)
 
 
 @pytest.mark.parametrize("arguments", [{"kernel_size": 3, "padding": "same"},

@@ -1,11 +1,13 @@
-"""Conv2D: cross-correlation over images in NHWC."""
+"""Conv2D: cross-correlation over images in NHWC; and what all convolutions share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from graphnn import ir
 from graphnn.errors import ShapeError
+from graphnn.ir.dims import Size
 from graphnn.ir.graph import Value
 from graphnn.ir.ops.inputs import Initializer
 from graphnn.ir.types import TensorType
@@ -14,13 +16,92 @@ from graphnn.nn.arguments import Padding, Pair, as_count, as_padding, as_pair, r
 from graphnn.nn.initialisers import as_initialiser, zeros
 from graphnn.nn.layer import Layer
 
+SAME_SIZE = "same_size"                                  # padding for which the result has the size of x, for any stride
+
+
+def size_preserving(size: Size, span: int, stride: int) -> tuple[Size, Size]:
+    """Padding before and after an axis that gives `size` windows of `span` at any stride; an odd one stands after."""
+    total = (size - 1) * stride + span - size
+    before = total // 2
+    return before, total - before
+
+
+class Convolution(Layer):
+    """Base of convolutions: the arguments they share, checked; weight and bias; the activation at the end."""
+
+    RANK, FORM = 4, "images (N, H, W, C)"
+
+    out_channels: int
+    kernel_size: Any
+    stride: Any
+    padding: Any
+    dilation: Any
+    groups: int
+    activation: Activation
+    bias: bool
+    init: str | Initializer
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._kind = type(self).__name__
+        self.out_channels = as_count(self.out_channels, f"{self._kind}: out_channels")
+        self.groups = as_count(self.groups, f"{self._kind}: groups")
+        if self.out_channels % self.groups:
+            raise ShapeError(f"{self._kind}: groups is {self.groups}; it must divide out_channels, {self.out_channels}")
+        if not isinstance(self.bias, bool):
+            raise ShapeError(f"{self._kind}: bias is {self.bias!r}; it is True or False")
+        self._kernel, self._stride, self._dilation = (self.pair(name) for name in ("kernel_size", "stride", "dilation"))
+        self._padding = self.pads(self.padding)
+        self._activate = as_activation(self.activation)
+        self._first = as_initialiser(self.init, activation_name(self.activation))
+
+    def pair(self, argument: str) -> tuple[int, int]:
+        """An argument as (rows, columns). Raises ShapeError."""
+        return as_pair(getattr(self, argument), f"{self._kind}: {argument}")
+
+    def pads(self, padding: Any) -> Padding:
+        """The padding in a form of conv2d, or SAME_SIZE. Raises ShapeError."""
+        return as_padding(padding, f"{self._kind}: padding", SAME_SIZE)
+
+    def build(self, x: TensorType) -> None:
+        if x.rank != self.RANK:
+            raise ShapeError(f"{self._kind} takes {self.FORM}, not {x}")
+        require_float(x, self._kind)
+        channels = x.shape[-1]
+        if isinstance(channels, int) and channels % self.groups:
+            raise ShapeError(f"{self._kind}: groups is {self.groups}; it must divide the {channels} channels of x")
+        self.weight = self.param("weight", self.weight_shape(channels), self._first, dtype=x.dtype)
+        self.offset = self.param("bias", (self.out_channels,), zeros, dtype=x.dtype) if self.bias else None
+
+    def weight_shape(self, channels: Size) -> tuple[Size, ...]:
+        """(kh, kw, channels of x in a group, out_channels)."""
+        return (*self._kernel, channels // self.groups, self.out_channels)
+
+    def convolved(self, x: Value, weight: Value) -> Value:
+        """x * W, without bias and activation, of images."""
+        padding: Any = self._padding
+        if padding == SAME_SIZE:
+            axes = zip(x.shape[1:3], self._kernel, self._stride, self._dilation, strict=True)
+            padding = [pad for size, k, s, d in axes for pad in size_preserving(size, d * (k - 1) + 1, s)]
+        return ir.conv2d(x, weight, stride=self._stride, padding=padding, dilation=self._dilation, groups=self.groups)
+
+    def finished(self, y: Value) -> Value:
+        """f(y + b)."""
+        return self._activate(y if self.offset is None else y + self.offset)
+
+    def call(self, x: Value) -> Value:
+        return self.finished(self.convolved(x, self.weight))
+
 
 @dataclass(eq=False)
-class Conv2D(Layer):
+class Conv2D(Convolution):
     """y = f(x * W + b): cross-correlation, (N, H, W, C) -> (N, H', W', out_channels).
 
-    The kernel is (kh, kw, C / groups, out_channels). `padding` is an int, (rows, columns), (top, bottom, left, right), "valid"
-    (none) or "same" (H' = ceil(H / stride)). `dilation=1` means none. H' = (H + pads - dilation (kh - 1) - 1) // stride + 1.
+    The kernel is (kh, kw, C / groups, out_channels). `stride` and `dilation` (1 means none) are a number or (rows, columns).
+    `padding` is an int, (rows, columns), (top, bottom, left, right), "valid" (none), "same" (H' = ceil(H / stride)) or
+    "same_size" (H' = H for any stride); an odd pixel goes to bottom and right.
+    H' = (H + pads - dilation (kh - 1) - 1) // stride + 1. Raises ShapeError when groups do not divide the channels or
+    the kernel is larger than the padded image. (LeCun et al., 1989)
 
     >>> import graphnn as gnn
     >>> from graphnn import nn
@@ -38,32 +119,3 @@ class Conv2D(Layer):
     activation: Activation = None
     bias: bool = True
     init: str | Initializer = "glorot_uniform"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.out_channels = as_count(self.out_channels, "Conv2D: out_channels")
-        self.groups = as_count(self.groups, "Conv2D: groups")
-        if self.out_channels % self.groups:
-            raise ShapeError(f"Conv2D: groups is {self.groups}; it must divide out_channels, {self.out_channels}")
-        self._kernel = as_pair(self.kernel_size, "Conv2D: kernel_size")
-        self._stride = as_pair(self.stride, "Conv2D: stride")
-        self._dilation = as_pair(self.dilation, "Conv2D: dilation")
-        self._padding = as_padding(self.padding, "Conv2D: padding")
-        self._activate = as_activation(self.activation)
-        self._first = as_initialiser(self.init, activation_name(self.activation))
-
-    def build(self, x: TensorType) -> None:
-        if x.rank != 4:
-            raise ShapeError(f"Conv2D takes images (N, H, W, C), not {x}")
-        require_float(x, "Conv2D")
-        channels = x.shape[-1]
-        if isinstance(channels, int) and channels % self.groups:
-            raise ShapeError(f"Conv2D: groups is {self.groups}; it must divide the {channels} channels of x")
-        shape = (*self._kernel, channels // self.groups, self.out_channels)
-        self.weight = self.param("weight", shape, self._first, dtype=x.dtype)
-        self.offset = self.param("bias", (self.out_channels,), zeros, dtype=x.dtype) if self.bias else None
-
-    def call(self, x: Value) -> Value:
-        y = ir.conv2d(x, self.weight, stride=self._stride, padding=self._padding, dilation=self._dilation,
-                      groups=self.groups)
-        return self._activate(y if self.offset is None else y + self.offset)
