@@ -7,16 +7,15 @@ function says otherwise. None overflows where its value does not, nor do its der
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
 from graphnn.nn.arguments import is_number, is_whole
-from graphnn.nn.described import DescriptionError, read
+from graphnn.nn.described import DescriptionError, describe, make
 from graphnn.nn.layer import Layer, snake_case
 
 # Klambauer et al., 2017: with them, mean 0 and variance 1 are kept.
@@ -30,9 +29,7 @@ class ActivationLayer(Layer):
     """Base of activations: str() is the text by which other layers take it, as "elu(alpha=0.5)"."""
 
     def __str__(self) -> str:
-        arguments = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if f.name != "name")
-        name = snake_case(type(self).__name__)
-        return f"{name}({arguments})" if arguments else name
+        return describe(self)
 
     def _number(self, argument: str) -> float:
         value: Any = getattr(self, argument)
@@ -240,35 +237,33 @@ class HardSwish(ActivationLayer):
         return ir.where(ir.less_equal(x, -3.0), 0.0, ir.where(ir.greater_equal(x, 3.0), x, inner))
 
 
-Activation = str | Layer | Callable[[Value], Value] | None
+Activation = str | Mapping[str, Any] | Layer | Callable[[Value], Value] | None
 BY_NAME: dict[str, type[Layer]] = {snake_case(kind.__name__): kind for kind in (
     Identity, ReLU, Tanh, Sigmoid, Softmax, Affine, LeakyReLU, ELU, SELU, Exponential, SoftPlus, HardSigmoid, GELU, SiLU, Mish,
     HardSwish)}
 
 
-def read_activation(text: str) -> Layer:
-    """The activation that a text names: "relu", "elu(alpha=0.5)". "LeakyReLU", "leaky_relu" and "Leaky ReLU" are one name."""
-    name, bracket, rest = text.partition("(")
-    found = next((key for key in BY_NAME if _letters(key) == _letters(name)), None)
-    if found is None:
-        raise DescriptionError(f"there is no activation {name!r}; there are {', '.join(sorted(BY_NAME))}")
-    layer = read(f"{found}{bracket}{rest}", BY_NAME, "activation")
+def read_activation(spec: str | Mapping[str, Any]) -> Layer:
+    """The activation that a text or dictionary names: "relu", "elu(alpha=0.5)", {"name": "elu", "alpha": 0.5}.
+
+    "LeakyReLU", "leaky_relu" and "Leaky ReLU" are one name. Raises DescriptionError for names and keys that there are not.
+    """
+    layer = make(spec, BY_NAME, Layer, "activation")
     if layer.name is not None:
-        raise DescriptionError(f"{text!r}: an activation inside of another layer has no name of its own")
+        raise DescriptionError(f"{spec!r}: an activation inside of another layer has no name of its own")
     return layer
 
 
-def _letters(name: str) -> str:
-    return re.sub("[_ -]", "", name).lower()
-
-
 def as_activation(activation: Activation) -> Callable[[Value], Value]:
-    """The function meant by a text ("relu", "elu(alpha=0.5)"), a layer, a function of a Value, or None (identity)."""
+    """The function meant by a text, a dictionary, a layer, a function of a Value, or None (identity).
+
+    Raises DescriptionError for anything else.
+    """
     if activation is None:
         return lambda x: x
-    if isinstance(activation, str):
+    if isinstance(activation, (str, Mapping)):
         return read_activation(activation).call
-    if not callable(activation):
+    if isinstance(activation, type) or not callable(activation):
         raise DescriptionError(f"{activation!r} is no activation; give a name ({', '.join(sorted(BY_NAME))}), a layer, "
                                "a function of a Value, or None")
     return activation.call if isinstance(activation, Layer) else activation
@@ -276,6 +271,6 @@ def as_activation(activation: Activation) -> Callable[[Value], Value]:
 
 def activation_name(activation: Activation) -> str:
     """The name by which initialisers choose their gain."""
-    if isinstance(activation, str):
+    if isinstance(activation, (str, Mapping)):
         activation = read_activation(activation)
     return "identity" if activation is None else snake_case(type(activation).__name__)
