@@ -10,6 +10,7 @@ import pytest
 
 import graphnn as gnn
 from graphnn import nn
+from graphnn.errors import ShapeError
 from graphnn.nn.activations import as_activation
 from graphnn.nn.initialisers import HeUniform, calc_fan
 from graphnn.nn.layers.conv import size_preserving
@@ -201,21 +202,83 @@ def test_pool2d(arguments: dict[str, Any], backend: str) -> None:
           windows(x, *where, 0.0).sum(axis=(3, 4)) / counted)
 
 
-@pytest.mark.parametrize("mode", ["max", "average"])
-def test_gradients_of_pool2d(mode: str) -> None:
+def last_window_too(x: np.ndarray, k: int, stride: int, pad: int, fill: float) -> np.ndarray:
+    """windows() of images that are longer by what the last window needs, if it starts within image or left padding."""
+    more: list[int] = []
+    for n in x.shape[1:3]:
+        count = -(-(n + 2 * pad - k) // stride) + 1
+        count -= (count - 1) * stride >= n + pad
+        more.append(max((count - 1) * stride + k - n - 2 * pad, 0))
+    return windows(x, k, stride, (pad, pad + more[0], pad, pad + more[1]), 1, fill)
+
+
+@pytest.mark.parametrize("symbolic", [False, True])
+@pytest.mark.parametrize(("k", "stride", "pad"), [(2, 2, 0), (2, 3, 1), (3, 2, 1), (3, 5, 0), (1, 1, 0)])
+def test_pool2d_in_ceil_mode(k: int, stride: int, pad: int, symbolic: bool) -> None:
+    x = RNG.normal(size=(2, 7, 6, 3))
+    value = gnn.Input(("H", "W", 3) if symbolic else x.shape[1:], name="x", dtype="f64")
+    layers = [nn.Pool2D(k, stride, pad, ceil_mode=True), nn.Pool2D(k, stride, pad, "average", ceil_mode=True),
+              nn.Pool2D(k, stride, pad, "average", count_include_pad=False, ceil_mode=True)]
+    exe = gnn.compile(gnn.Graph.of("pools", [value], [layer(value) for layer in layers]), backend="numpy")
+    inside = last_window_too(np.ones_like(x), k, stride, pad, 0.0).sum(axis=(3, 4))
+    padded = last_window_too(np.ones((2, 7 + 2 * pad, 6 + 2 * pad, 3)), k, stride, 0, 0.0)
+    total = last_window_too(x, k, stride, pad, 0.0).sum(axis=(3, 4))
+    area = padded.sum(axis=(3, 4))[:, :total.shape[1], :total.shape[2]]
+    for actual, expected in zip(exe(x), (last_window_too(x, k, stride, pad, -np.inf).max(axis=(3, 4)), total / area,
+                                         total / inside), strict=True):
+        close(actual, expected)
+
+
+def test_maximum_ignores_padding_and_the_first_of_equals_has_the_gradient() -> None:
+    x = gnn.Input((2, 2, 1), name="x", dtype="f64")
+    y = nn.Pool2D(2, padding=1)(x)
+    exe = gnn.compile(gnn.Graph.of("pool", [x], [y]), backend="numpy")
+    assert exe(np.full((1, 2, 2, 1), -3.0)).tolist() == np.full((1, 2, 2, 1), -3.0).tolist()
+    (dx,) = gnn.gradients(gnn.sum(nn.Pool2D(2)(x)), [x])
+    exe = gnn.compile(gnn.Graph.of("tie", [x], [dx]), backend="numpy")
+    assert exe(np.array([0.0, 5.0, 5.0, 5.0]).reshape(1, 2, 2, 1)).ravel().tolist() == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    ({"kernel_size": 0}, "kernel_size is 0"), ({"kernel_size": 2, "stride": -1}, "stride is -1"),
+    ({"kernel_size": 2, "padding": 2}, "padding is 2; each side"),
+    ({"kernel_size": (3, 2), "padding": (2, 2)}, "padding is .2, 2."),
+    ({"kernel_size": 2, "mode": "median"}, "mode is 'median'"), ({"kernel_size": 2, "ceil_mode": 1}, "ceil_mode is 1"),
+    ({"kernel_size": 2, "count_include_pad": None}, "count_include_pad is None")])
+def test_bad_pools(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ShapeError, match=words):
+        nn.Pool2D(**arguments)
+
+
+def test_a_pool_larger_than_the_image() -> None:
+    with pytest.raises(ShapeError, match="spans 4 does not fit in 3"):
+        nn.Pool2D(4)(gnn.Input((3, 3, 1), name="x"))
+
+
+@pytest.mark.parametrize("arguments", [{"mode": "max"}, {"mode": "average"}, {"mode": "max", "ceil_mode": True},
+                                       {"mode": "average", "ceil_mode": True}], ids=str)
+def test_gradients_of_pool2d(arguments: dict[str, Any]) -> None:
     x = RNG.permutation(2 * 5 * 4 * 2).reshape(2, 5, 4, 2) * 0.1           # no ties, and none within the step
-    gnn.check_gradients(nn.Pool2D(2, mode=mode, padding=1).call, [x])
+    gnn.check_gradients(nn.Pool2D(2, padding=1, **arguments).call, [x])
 
 
+@pytest.mark.parametrize(("keep_dim", "form"), [("first", (3, -1)), ("last", None), (-1, (1, -1))])
 @pytest.mark.parametrize("shape", [(5,), (2, 3), (4, 1, 3)])
-def test_flatten(shape: tuple[int, ...]) -> None:
+def test_flatten(shape: tuple[int, ...], keep_dim: Any, form: Any) -> None:
     x = RNG.normal(size=(3, *shape))
-    close(ran(nn.Flatten(), x, "numpy")[0], x.reshape(3, -1))
-    gnn.check_gradients(nn.Flatten().call, [x])
+    close(ran(nn.Flatten(keep_dim), x, "numpy")[0], x.reshape(form or (-1, shape[-1])))
+    gnn.check_gradients(nn.Flatten(keep_dim).call, [x])
 
 
 def test_flatten_of_a_symbolic_size() -> None:
     assert str(nn.Flatten()(gnn.Input(("T", 3), name="x")).type) == "f32[N,3*T]"
+    assert str(nn.Flatten("last")(gnn.Input(("T", 3), name="x")).type) == "f32[N*T,3]"
+
+
+@pytest.mark.parametrize("keep_dim", ["middle", 0, 1, None, True, -1.5])
+def test_flatten_refuses_what_is_no_axis_to_keep(keep_dim: Any) -> None:
+    with pytest.raises(ShapeError, match=f"keep_dim is {keep_dim!r}"):
+        nn.Flatten(keep_dim)
 
 
 def test_glorot_bounds_follow_the_fans_and_the_gain() -> None:

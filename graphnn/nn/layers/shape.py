@@ -16,15 +16,32 @@ from graphnn.nn.layer import Layer
 
 @dataclass(eq=False)
 class Flatten(Layer):
-    """All axes after the first as one: (N, ...) -> (N, product of the others).
+    """All axes but one as one: (N, ...) -> (N, product of the others).
+
+    `keep_dim` is the axis that stays: "first"; "last", (..., C) -> (product of the others, C); or -1 for none of them:
+    (...) -> (1, product). Raises ShapeError for another keep_dim, or x without an axis to keep.
 
     >>> import graphnn as gnn
     >>> from graphnn import nn
-    >>> str(nn.Flatten()(gnn.Input((4, 4, 8), name="x")).type)
-    'f32[N,128]'
+    >>> x = gnn.Input((4, 4, 8), name="x")
+    >>> [str(nn.Flatten(keep_dim)(x).type) for keep_dim in ("first", "last", -1)]
+    ['f32[N,128]', 'f32[16*N,8]', 'f32[1,128*N]']
     """
 
+    keep_dim: str | int = "first"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.keep_dim, bool) or self.keep_dim not in ("first", "last", -1):
+            raise ShapeError(f"Flatten: keep_dim is {self.keep_dim!r}; it is 'first', 'last' or -1 (no axis stays)")
+
     def call(self, x: Value) -> Value:
+        if self.keep_dim == -1:
+            return ir.reshape(x, (1, product(x.shape)))
+        if x.rank < 1:
+            raise ShapeError(f"Flatten keeps the {self.keep_dim} axis; x has none: {x.type}")
+        if self.keep_dim == "last":
+            return ir.reshape(x, (product(x.shape[:-1]), x.shape[-1]))
         return ir.reshape(x, (x.shape[0], product(x.shape[1:])))
 
 
