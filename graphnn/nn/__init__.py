@@ -32,6 +32,16 @@ from graphnn.nn.layers.merge import Add, Concatenate, Multiply
 from graphnn.nn.layers.norm import GroupNorm, LayerNorm1D, LayerNorm2D
 from graphnn.nn.layers.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from graphnn.nn.layers.shape import GlobalPool, Reshape, UpSampling2D
-from graphnn.nn.losses import CrossEntropy, Loss, SquaredError
+from graphnn.nn.losses import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Huber,
+    KLDivergence,
+    Loss,
+    MeanAbsoluteError,
+    SquaredError,
+    VAELoss,
+    WGAN_GPLoss,
+)
 from graphnn.nn.modules import BidirectionalLSTM, MultiHeadedAttentionModule
 from graphnn.nn.optimisers import SGD, Adam, Optimizer

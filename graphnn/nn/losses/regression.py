@@ -40,3 +40,49 @@ class SquaredError(ElementwiseLoss):
     def each(self, prediction: Value, target: Value) -> Value:
         self.check_types(prediction, target)
         return ir.square(prediction - target)
+
+
+@dataclass(frozen=True)
+class MeanAbsoluteError(ElementwiseLoss):
+    """|p - y| for each element; the mean is over all elements. Its derivative where p = y is 0. p and y have one shape.
+
+    >>> import numpy as np
+    >>> import graphnn as gnn
+    >>> from graphnn import nn
+    >>> p, y = gnn.Input((2,), name="p"), gnn.Input((2,), name="y")
+    >>> loss = gnn.compile(gnn.Graph.of("loss", [p, y], [nn.MeanAbsoluteError()(p, y)]), backend="numpy")
+    >>> float(loss(np.array([[1, 2]], np.float32), np.array([[0, 4]], np.float32)))
+    1.5
+    """
+
+    def each(self, prediction: Value, target: Value) -> Value:
+        self.check_types(prediction, target)
+        return ir.abs(prediction - target)
+
+
+@dataclass(frozen=True)
+class Huber(ElementwiseLoss):
+    """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), for each element d = p - y; the mean is over all elements.
+
+    Quadratic near the target, linear far from it: an outlier pulls with delta at most. (Huber, 1964)
+
+    >>> import numpy as np
+    >>> import graphnn as gnn
+    >>> from graphnn import nn
+    >>> p, y = gnn.Input((), name="p"), gnn.Input((), name="y")
+    >>> loss = gnn.compile(gnn.Graph.of("loss", [p, y], [nn.Huber(reduction="none")(p, y)]), backend="numpy")
+    >>> loss(np.array([0.5, 3.0], np.float32), np.zeros(2, np.float32)).tolist()
+    [0.125, 2.5]
+    """
+
+    delta: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_number("delta", 0.0, open=True)
+
+    def each(self, prediction: Value, target: Value) -> Value:
+        self.check_types(prediction, target)
+        d = prediction - target
+        near = ir.clip(d, -self.delta, self.delta)
+        return near * (d - 0.5 * near)                           # both branches at once; nothing overflows
