@@ -59,6 +59,7 @@ from graphnn.ir.ops.shaping import expand, expand_dims, flatten, flip, moveaxis,
 from graphnn.ir.ops.sizes import arange, full, iota, ones, ones_like, size_of, zeros, zeros_like
 from graphnn.ir.ops.slicing import concat, pad, split, stack
 from graphnn.ir.ops.softmax import log_softmax, softmax
+from graphnn.ir.ops.sparse import sampled_matmul, sparse_matmul
 from graphnn.ir.types import DType, TensorType, as_dtype, boolean, f32, f64, i32, i64
 
 # What `import graphnn` shows of them, under `gnn`.
@@ -72,8 +73,8 @@ __all__ = [
     "logical_or", "logsumexp", "matmul", "matrix_transpose", "max", "max_pool2d", "maximum", "mean", "min",
     "minimum", "mod", "moveaxis", "mul", "neg", "norm", "not_equal", "one_hot", "ones", "ones_like", "pad",
     "parameter", "placeholder", "pow", "prod", "random_bernoulli", "random_bits", "random_integers",
-    "random_normal", "random_uniform", "reciprocal", "relu", "reshape", "round", "rsqrt", "scan", "scatter_add",
-    "scope", "sigmoid", "sign", "silu", "sin", "size_of", "softmax", "softplus", "split", "sqrt", "square",
-    "squeeze", "stack", "state", "stop_gradient", "sub", "sum", "swapaxes", "tanh", "transpose", "variance",
-    "where", "with_update", "zeros", "zeros_like",
+    "random_normal", "random_uniform", "reciprocal", "relu", "reshape", "round", "rsqrt", "sampled_matmul", "scan",
+    "scatter_add", "scope", "sigmoid", "sign", "silu", "sin", "size_of", "softmax", "softplus", "sparse_matmul",
+    "split", "sqrt", "square", "squeeze", "stack", "state", "stop_gradient", "sub", "sum", "swapaxes", "tanh",
+    "transpose", "variance", "where", "with_update", "zeros", "zeros_like",
 ]  # fmt: skip

@@ -27,4 +27,5 @@ from graphnn.ir.ops import (
     sizes,
     slicing,
     softmax,
+    sparse,
 )
