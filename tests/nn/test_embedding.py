@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,92 @@ def test_symbolic_length_also_of_none(arguments: dict[str, Any]) -> None:
 @pytest.mark.parametrize("arguments", ARGUMENTS, ids=str)
 def test_gradients_with_repeated_ids(arguments: dict[str, Any]) -> None:
     check_derivatives(nn.Embedding(5, 3, dtype="f64", **arguments), [IDS])
+
+
+COUNTS = np.array([2, 0, 4])
+GARBAGE = np.array([[1, 1, -7, 99], [50, 50, 50, 50], [4, 0, 1, 4]])       # what stands behind the lengths counts for nothing
+
+
+def bag(weight: np.ndarray, ids: Sequence[int], pool: str | None, padding_idx: int | None) -> np.ndarray:
+    rows = [weight[i] for i in ids if i != padding_idx]
+    return sum(rows, np.zeros(weight.shape[1])) / (max(len(rows), 1) if pool == "mean" else 1)
+
+
+@pytest.mark.parametrize("padding_idx", [None, 1])
+@pytest.mark.parametrize("pool", ["sum", "mean"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_bags_of_different_lengths(backend: str, pool: str, padding_idx: int | None) -> None:
+    """By lengths, by a mask and by offsets: each the sum or mean of its own ids; of an empty bag, 0."""
+    layer = nn.Embedding(5, 3, pool=pool, padding_idx=padding_idx)
+    ids, lengths = gnn.Input(("T",), name="ids", dtype="i64"), gnn.Input((), name="lengths", dtype="i32")
+    mask, flat = gnn.Input(("T",), name="mask", dtype="bool"), gnn.Input((), name="flat", dtype="i32", batch="L")
+    offsets = gnn.Input((), name="offsets", dtype="i64", batch="B")
+    values = [ids, lengths, mask, flat, offsets]
+    outputs = [layer(ids, lengths=lengths), layer(ids, mask=mask), layer(flat, offsets=offsets)]
+    assert [str(y.type) for y in outputs] == ["f32[N,3]", "f32[N,3]", "f32[B,3]"]
+    exe = gnn.compile(gnn.Graph.of("bags", values, outputs), backend=backend)
+    w = exe.state["embedding/weight"].astype(np.float64)
+    for count, starts in ((COUNTS, [0, 2, 2]), (COUNTS[:1], [0])):
+        n = len(count)
+        inside = np.arange(4) < count[:, None]
+        one_by_one = np.concatenate([row[:k] for row, k in zip(GARBAGE, count, strict=False)]).astype(np.int32)
+        expected = np.stack([bag(w, row[:k].tolist(), pool, padding_idx) for row, k in zip(GARBAGE, count, strict=False)])
+        for y in exe(GARBAGE[:n], count.astype(np.int32), inside, one_by_one, np.array(starts)):
+            np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_lengths_without_a_pool_give_rows_and_zeros() -> None:
+    ids, lengths = gnn.Input((4,), name="ids", dtype="i64"), gnn.Input((), name="lengths", dtype="i64")
+    model = gnn.Model([ids, lengths], nn.Embedding(5, 3)(ids, lengths=lengths), backend="numpy")
+    inside = np.arange(4) < COUNTS[:, None]
+    expected = model.state["embedding/weight"][np.where(inside, GARBAGE, 0)] * inside[..., None]
+    np.testing.assert_array_equal(model.predict([GARBAGE, COUNTS]), expected)
+
+
+@pytest.mark.parametrize("pool", ["sum", "mean"])
+def test_gradients_of_bags_with_repeated_ids(pool: str) -> None:
+    """The seed loses ids that a bag repeats; here each counts."""
+    flat, offsets = np.array([1, 1, 2, 4, 1]), np.array([0, 3, 3])
+
+    def f(weight: gnn.Value) -> list[gnn.Value]:
+        layer = nn.Embedding(5, 2, pool=pool, dtype="f64")
+        ids = gnn.constant(flat)
+        layer(ids, offsets=gnn.constant(offsets))
+        layer.weight = weight
+        rows = gnn.constant(GARBAGE)
+        return [layer(ids, offsets=gnn.constant(offsets)) ** 2, layer(rows, lengths=gnn.constant(COUNTS)) ** 2]
+
+    gnn.check_gradients(f, [RNG.normal(size=(5, 2))])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("ids", "offsets", "words"), [
+    ([0, 1, 2], [0, 2, 1], "difference of offsets"), ([0, 1, 2], [1, 2, 2], "begin after the first id"),
+    ([0, 1, 2], [0, 2, 9], "difference of offsets"), ([0, 1, 5], [0, 2, 2], "Embedding: id"),
+    ([1, 1, 1], [-1, 0, 1], "difference")])
+def test_offsets_that_are_none(ids: list[int], offsets: list[int], words: str, backend: str) -> None:
+    flat, starts = gnn.Input((), name="flat", dtype="i64", batch="L"), gnn.Input((), name="offsets", dtype="i64", batch="B")
+    layer = nn.Embedding(5, 3, pool="sum")
+    exe = gnn.compile(gnn.Graph.of("bags", [flat, starts], [layer(flat, offsets=starts)]), backend=backend)
+    with pytest.raises(NumericsError, match=words):
+        exe(np.array(ids), np.array(offsets))
+
+
+def test_bags_that_do_not_fit() -> None:
+    ids, row = gnn.Input(("T",), name="ids", dtype="i64"), gnn.Input((), name="row", dtype="i64")
+    mask, real = gnn.Input(("T",), name="mask", dtype="bool"), gnn.Input((), name="real")
+    layer = nn.Embedding(5, 3, pool="sum")
+    for given, error, words in (
+            ({"lengths": row, "mask": mask}, ShapeError, "got lengths and mask; give one"),
+            ({"lengths": real}, DTypeError, "lengths is f32.N.; it is whole numbers"), ({"mask": ids}, DTypeError, "it is bool"),
+            ({"lengths": ids}, ShapeError, "lengths are i64.N,T.; there is one"), ({"offsets": row}, ShapeError, "offsets are i64.N."),
+            ({"mask": gnn.Input((), name="m", dtype="bool")}, ShapeError, "mask is bool.N.; it has the shape of ids")):
+        with pytest.raises(error, match=words):
+            layer(ids, **given)
+    with pytest.raises(ShapeError, match="lengths are i64.N.; there is one for each bag of i64.N."):
+        layer(row, lengths=row)
+    with pytest.raises(ShapeError, match="pool is None"):
+        nn.Embedding(5, 3)(row, offsets=row)
 
 
 def test_ids_without_a_further_axis() -> None:

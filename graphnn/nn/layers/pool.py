@@ -57,7 +57,8 @@ class Pool2D(Layer):
             raise ShapeError(f"Pool2D takes images (N, H, W, C), not {x.type}")
         padding, counted = self._padding, self.count_include_pad
         if self.ceil_mode:
-            (_, h, w, _), (top, bottom, left, right) = x.shape, as_sides(padding, x.shape[1:3], self._kernel, self._stride)
+            _, h, w, _ = x.shape
+            top, bottom, left, right = as_sides(padding, (h, w), self._kernel, self._stride)
             below = self._left_over(0, h + top + bottom, bottom)
             beside = self._left_over(1, w + left + right, right)
             if self.mode == "average" and counted:       # the padding is counted, what is added for the last window is not
