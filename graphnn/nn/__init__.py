@@ -19,7 +19,20 @@ from graphnn.nn.activations import (
     Tanh,
 )
 from graphnn.nn.history import History
-from graphnn.nn.initialisers import GlorotUniform, HeUniform
+from graphnn.nn.initialisers import (
+    Constant,
+    GlorotNormal,
+    GlorotUniform,
+    HeNormal,
+    HeUniform,
+    LecunNormal,
+    LecunUniform,
+    Normal,
+    Ones,
+    Orthogonal,
+    TruncatedNormal,
+    Zeros,
+)
 from graphnn.nn.layer import Layer
 from graphnn.nn.layers import Conv2D, Flatten, FullyConnected, Pool2D
 from graphnn.nn.layers.attention import DotProductAttention

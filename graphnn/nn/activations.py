@@ -267,10 +267,3 @@ def as_activation(activation: Activation) -> Callable[[Value], Value]:
         raise DescriptionError(f"{activation!r} is no activation; give a name ({', '.join(sorted(BY_NAME))}), a layer, "
                                "a function of a Value, or None")
     return activation.call if isinstance(activation, Layer) else activation
-
-
-def activation_name(activation: Activation) -> str:
-    """The name by which initialisers choose their gain."""
-    if isinstance(activation, (str, Mapping)):
-        activation = read_activation(activation)
-    return "identity" if activation is None else snake_case(type(activation).__name__)

@@ -9,11 +9,10 @@ from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.dims import Size
 from graphnn.ir.graph import Value
-from graphnn.ir.ops.inputs import Initializer
 from graphnn.ir.types import TensorType
-from graphnn.nn.activations import Activation, activation_name, as_activation
+from graphnn.nn.activations import Activation, as_activation
 from graphnn.nn.arguments import Padding, Pair, as_count, as_padding, as_pair, require_float
-from graphnn.nn.initialisers import as_initialiser, zeros
+from graphnn.nn.initialisers import Init, as_initialiser, zeros
 from graphnn.nn.layer import Layer
 
 SAME_SIZE = "same_size"                                  # padding for which the result has the size of x, for any stride
@@ -39,7 +38,7 @@ class Convolution(Layer):
     groups: int
     activation: Activation
     bias: bool
-    init: str | Initializer
+    init: Init
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,7 +52,7 @@ class Convolution(Layer):
         self._kernel, self._stride, self._dilation = (self.pair(name) for name in ("kernel_size", "stride", "dilation"))
         self._padding = self.pads(self.padding)
         self._activate = as_activation(self.activation)
-        self._first = as_initialiser(self.init, activation_name(self.activation))
+        self._first = as_initialiser(self.init, self.activation)
 
     def pair(self, argument: str) -> tuple[int, int]:
         """An argument as (rows, columns). Raises ShapeError."""
@@ -118,4 +117,4 @@ class Conv2D(Convolution):
     groups: int = 1
     activation: Activation = None
     bias: bool = True
-    init: str | Initializer = "glorot_uniform"
+    init: Init = "glorot_uniform"

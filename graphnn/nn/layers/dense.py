@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
-from graphnn.ir.ops.inputs import Initializer
 from graphnn.ir.types import TensorType
-from graphnn.nn.activations import Activation, activation_name, as_activation
+from graphnn.nn.activations import Activation, as_activation
 from graphnn.nn.arguments import as_count, require_float
-from graphnn.nn.initialisers import as_initialiser, zeros
+from graphnn.nn.initialisers import Init, as_initialiser, zeros
 from graphnn.nn.layer import Layer
 
 
@@ -31,13 +30,15 @@ class FullyConnected(Layer):
     out_features: int
     activation: Activation = None
     bias: bool = True
-    init: str | Initializer = "glorot_uniform"
+    init: Init = "glorot_uniform"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.out_features = as_count(self.out_features, "FullyConnected: out_features")
+        if not isinstance(self.bias, bool):
+            raise ShapeError(f"FullyConnected: bias is {self.bias!r}; it is True or False")
         self._activate = as_activation(self.activation)
-        self._first = as_initialiser(self.init, activation_name(self.activation))
+        self._first = as_initialiser(self.init, self.activation)
 
     def build(self, x: TensorType) -> None:
         if x.rank < 1:
