@@ -57,4 +57,17 @@ from graphnn.nn.losses import (
     WGAN_GPLoss,
 )
 from graphnn.nn.modules import BidirectionalLSTM, MultiHeadedAttentionModule
-from graphnn.nn.optimisers import SGD, Adam, Optimizer
+from graphnn.nn.optimisers import SGD, AdaGrad, Adam, AdamW, Optimizer, RMSProp
+from graphnn.nn.schedulers import (
+    ConstantScheduler,
+    CosineScheduler,
+    ExponentialScheduler,
+    KingScheduler,
+    NoamScheduler,
+    OneCycleScheduler,
+    PlateauRule,
+    ReduceOnPlateau,
+    Scheduler,
+    StepScheduler,
+    WarmUpScheduler,
+)
