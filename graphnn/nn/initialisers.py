@@ -112,7 +112,8 @@ class Constant(_Initialiser):
     value: float = 0.0
 
     def __post_init__(self) -> None:
-        self._require_number("value")
+        if not isinstance(self.value, (int, float, np.integer, np.floating)) or isinstance(self.value, bool):
+            raise ShapeError(f"Constant: value is {self.value!r}; it must be a number")
 
     def __call__(self, shape: tuple[int, ...], dtype: DTypeOf, rng: np.random.Generator) -> np.ndarray:
         return np.full(shape, self.value, dtype)
