@@ -56,6 +56,7 @@ from graphnn.nn.losses import (
     VAELoss,
     WGAN_GPLoss,
 )
+from graphnn.nn.metrics import AUC, F1, R2, Accuracy, BinaryAccuracy, Metric, Perplexity, Precision, Recall, TopKAccuracy
 from graphnn.nn.modules import BidirectionalLSTM, MultiHeadedAttentionModule
 from graphnn.nn.optimisers import SGD, AdaGrad, Adam, AdamW, Optimizer, RMSProp
 from graphnn.nn.schedulers import (
