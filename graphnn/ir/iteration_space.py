@@ -26,7 +26,7 @@ from functools import cached_property
 
 import numpy as np
 
-from graphnn.ir.dims import Size
+from graphnn.ir.dims import Size, dim
 from graphnn.ir.graph import Graph, Node, Value
 from graphnn.ir.op import Fusion
 from graphnn.ir.ops.inputs import Constant
@@ -34,6 +34,10 @@ from graphnn.ir.ops.reduce import LogSumExp, Max, Min, Prod, Sum
 from graphnn.ir.ops.shaping import Expand, Reshape
 from graphnn.ir.ops.sizes import Iota, SizeOf
 
+CHUNKS = "chunks__"
+"""The number of parts in which a reduction is computed. Axes of this size are one axis, though nothing else lets them meet."""
+
+_CHUNKS = dim(CHUNKS)
 REDUCTIONS = (Sum, Max, Min, Prod, LogSumExp)
 Axes = tuple[int | None, ...]
 
@@ -99,6 +103,7 @@ class _Unifier:
         self.size: list[Size] = []
         self.mine: dict[Value, list[int | None]] = {}
         self.folded: list[tuple[Node, frozenset[int]]] = []
+        self.chunks: int | None = None
         for value in body.inputs:
             self.add(value)
             if value not in body.uses and value not in body.outputs:     # nobody reads it: its axes are no part of the space
@@ -115,6 +120,9 @@ class _Unifier:
             mine.append(len(self.parent))
             self.parent.append(len(self.parent))
             self.size.append(size)
+            if size == _CHUNKS:
+                self.join(self.chunks, mine[-1])
+                self.chunks = mine[-1]
         self.mine[value] = mine
         return mine
 

@@ -11,15 +11,13 @@ from dataclasses import dataclass
 
 from graphnn.ir.dims import dim
 from graphnn.ir.graph import Graph, Value
+from graphnn.ir.iteration_space import CHUNKS, iteration_space
 from graphnn.ir.op import make_node
 from graphnn.ir.ops.inputs import Input
 from graphnn.ir.ops.reduce import Reduction
 from graphnn.ir.types import TensorType
 from graphnn.runtime.fused_layout import Layout
 from graphnn.runtime.fused_writer import Writer
-
-CHUNKS = "chunks__"
-"""The name of the size that is the number of chunks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,17 +42,17 @@ def split(layout: Layout) -> list[Step]:
         folds = [n.output for n in body.nodes if layout.folds(n) and layout.level[n.output] == level]
         parts = {value: f"part{level}_{i}" for i, value in enumerate(folds)}
         makes = tuple((name, value.type, True) for value, name in parts.items())
-        steps.append(_step("partial", folds, known, tuple(parts.values()), makes))
+        steps += _steps("partial", folds, known, tuple(parts.values()), makes)
         later = _later(layout, writer, level)
         kept = {value: f"kept{level}_{i}" for i, value in enumerate(later)}
         results = [(v, i) for i, v in enumerate(body.outputs) if not layout.is_full(v) and _due(layout, writer, v, level)]
         outs: tuple[int | str, ...] = (*kept.values(), *(i for _, i in results))
         made = tuple((name, value.type, False) for value, name in kept.items())
-        steps.append(_step("finish", [*later, *(v for v, _ in results)], known, outs, made, parts))
+        steps += _steps("finish", [*later, *(v for v, _ in results)], known, outs, made, parts)
         known.update(kept)
     full = [(v, i) for i, v in enumerate(body.outputs) if layout.is_full(v)]
     if full:
-        steps.append(_step("map", [v for v, _ in full], known, tuple(i for _, i in full), ()))
+        steps += _steps("map", [v for v, _ in full], known, tuple(i for _, i in full), ())
     return [step for step in steps if step.outs]
 
 
@@ -70,12 +68,28 @@ def _later(layout: Layout, writer: Writer, level: int) -> list[Value]:
     return list(found)
 
 
+def _steps(kind: str, outputs: list[Value], known: Mapping[Value, int | str], outs: tuple[int | str, ...],
+           makes: tuple[tuple[str, TensorType, bool], ...], parts: Mapping[Value, str] | None = None) -> list[Step]:  # fmt: skip
+    """One step, or several where outputs have nothing in common that would make them one space."""
+    steps: list[tuple[list[Value], list[int | str], Step]] = []
+    made: dict[int | str, tuple[str, TensorType, bool]] = {name: (name, type, per_chunk) for name, type, per_chunk in makes}
+    for value, out in zip(outputs, outs, strict=True):
+        for i, (values, names, _) in enumerate(steps):
+            joined = _step(kind, [*values, value], known, (*names, out), made, parts)
+            if iteration_space(joined.body) is not None:
+                steps[i] = ([*values, value], [*names, out], joined)
+                break
+        else:
+            steps.append(([value], [out], _step(kind, [value], known, (out,), made, parts)))
+    return [step for _, _, step in steps]
+
+
 def _step(kind: str, outputs: list[Value], known: Mapping[Value, int | str], outs: tuple[int | str, ...],
-          makes: tuple[tuple[str, TensorType, bool], ...], parts: Mapping[Value, str] | None = None) -> Step:  # fmt: skip
+          makes: Mapping[int | str, tuple[str, TensorType, bool]], parts: Mapping[Value, str] | None) -> Step:  # fmt: skip
     builder = _Builder(known, parts or {})
     results = [builder.value(value) for value in outputs]
     graph = Graph.of(kind, [v for v, _ in builder.inputs], results)
-    return Step(kind, graph, tuple(ref for _, ref in builder.inputs), outs, makes)
+    return Step(kind, graph, tuple(ref for _, ref in builder.inputs), outs, tuple(makes[out] for out in outs if out in makes))
 
 
 class _Builder:

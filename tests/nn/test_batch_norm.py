@@ -123,3 +123,23 @@ def test_bad_input_is_named() -> None:
         nn.BatchNorm1D()(gnn.Input(("C",), name="x"))
     with pytest.raises(GraphnnError, match="takes real numbers"):
         nn.BatchNorm1D()(gnn.Input((3,), name="x", dtype="i64"))
+
+
+@pytest.mark.parametrize("shape", [(24, 28, 28, 8), (2000, 9)])
+def test_a_large_batch_summed_in_parts(shape: tuple[int, ...]) -> None:
+    """Sums over so many elements for so few channels are computed in chunks, in several kernels."""
+    rng = np.random.default_rng(8)
+    x, d = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
+    value, dy = gnn.Input(shape[1:], name="x"), gnn.Input(shape[1:], name="dy")
+    layer = nn.BatchNorm2D(name="bn") if len(shape) == 4 else nn.BatchNorm1D(name="bn")
+    y = gnn.relu(layer(value))
+    params = layer.parameters
+    found = gnn.gradients(y, [value, *params], dy)
+    summed = gnn.sum(found[0], tuple(range(len(shape) - 1)))
+    graph = gnn.Graph.of("large", [value, dy], [y, summed, *found],
+                         updates=[(p, p - 0.1 * g) for p, g in zip(params, found[1:], strict=True)])
+    by_kernels, by_numpy = gnn.compile(graph), gnn.compile(graph, backend="numpy")
+    for a, b in zip(by_kernels(x, d), by_numpy(x, d), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-2)
+    for name, array in by_numpy.state.arrays().items():
+        np.testing.assert_allclose(by_kernels.state[name], array, rtol=1e-3, atol=1e-3)

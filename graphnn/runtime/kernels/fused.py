@@ -15,7 +15,7 @@ import numpy as np
 
 from graphnn.ir.dims import Size, bind_size
 from graphnn.ir.graph import Graph, Node, Value
-from graphnn.ir.iteration_space import scalar_of
+from graphnn.ir.iteration_space import CHUNKS, scalar_of
 from graphnn.ir.op import Op, make_node
 from graphnn.ir.ops import casting
 from graphnn.ir.ops.fused import Epilogue, Fused
@@ -26,7 +26,7 @@ from graphnn.ir.ops.sizes import Iota, SizeOf
 from graphnn.ir.types import TensorType
 from graphnn.runtime.fused_body import ACCUMULATOR_BYTES, Generated, write_columns, write_epilogue, write_map, write_rows
 from graphnn.runtime.fused_layout import Layout, layout, matrix_layout
-from graphnn.runtime.fused_split import CHUNKS, Step, split
+from graphnn.runtime.fused_split import Step, split
 from graphnn.runtime.fused_writer import Slot
 from graphnn.runtime.kernels.contractions import contraction_rows
 from graphnn.runtime.lowering import Lowering, lowers
