@@ -7,10 +7,10 @@ is known; `call` writes the mathematics. Calling one layer twice shares its para
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -23,6 +23,8 @@ from graphnn.ir.op import describe
 from graphnn.ir.ops.inputs import Initializer, parameter, state
 from graphnn.ir.ops.modes import with_update
 from graphnn.ir.types import DType, TensorType
+
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -46,18 +48,24 @@ class Layer:
     def build(self, *types: TensorType) -> None:
         """Make the parameters for inputs of these types. Nothing to do for a layer without parameters."""
 
-    def call(self, *inputs: Value) -> Value:
+    def call(self, *inputs: Value, **options: Any) -> Value:
         """The layer's mathematics, in IR."""
         raise NotImplementedError(f"{type(self).__name__}.call")
 
-    def __call__(self, *inputs: Value) -> Value:
-        """Apply the layer to symbolic values; makes its parameters on the first call."""
-        for value in inputs:
+    def __call__(self, *inputs: Value, **options: Any) -> Value:
+        """Apply the layer to symbolic values; makes its parameters on the first call. Keywords (a mask) go to `call`."""
+        return self.within(self.call, *inputs, **options)
+
+    def within(self, work: Callable[..., T], *inputs: Value, **options: Any) -> T:
+        """work(*inputs, **options) as a part of this layer: its parameters are made before, its name stands on the nodes.
+        Options are values or None."""
+        given = (*inputs, *(value for value in options.values() if value is not None))
+        for value in given:
             if not isinstance(value, Value):
                 raise VerifyError(f"{type(self).__name__} is called on a {type(value).__name__}, not on a symbolic value",
                                   hint="make one with gnn.Input, or run a compiled model on arrays")
         first = self._path is None
-        path = _take_path(self._path, self.name, snake_case(type(self).__name__), inputs)
+        path = _take_path(self._path, self.name, snake_case(type(self).__name__), given)
         self._path = path
         types = tuple(value.type for value in inputs)
         around = _around.get()
@@ -67,19 +75,19 @@ class Layer:
                 if self._built_for is None:
                     self.build(*types)
                     self._built_for = types
-                result = self.call(*inputs)
+                result = work(*inputs, **options)
                 if around is not None:
                     around.parameters += [value for value in self.parameters if value not in around.parameters]
                     around.states += [value for value in self.states if value not in around.states]
                 return result
             except GraphnnError as error:
-                error.locate("", describe(types, here()))
+                error.locate("", describe(tuple(value.type for value in given), here()))
                 error.__notes__ = [f"{note} ({type(self).__name__})" if note == f"  layer     {full}" else note
                                    for note in error.__notes__]
                 if first:                                # as if it had not been called
                     self._path = self._built_for = None
                     self.parameters, self.states, self._draws, self._streams = [], [], None, 0
-                    _give_back(path, inputs)
+                    _give_back(path, given)
                 raise
             finally:
                 _around.reset(token)

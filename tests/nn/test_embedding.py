@@ -125,11 +125,12 @@ def test_bags_that_do_not_fit() -> None:
     for given, error, words in (
             ({"lengths": row, "mask": mask}, ShapeError, "got lengths and mask; give one"),
             ({"lengths": real}, DTypeError, "lengths is f32.N.; it is whole numbers"), ({"mask": ids}, DTypeError, "it is bool"),
-            ({"lengths": ids}, ShapeError, "lengths are i64.N,T.; there is one"), ({"offsets": row}, ShapeError, "offsets are i64.N."),
+            ({"lengths": ids}, ShapeError, "lengths are i64.N,T.; there is one"),
+            ({"offsets": row}, ShapeError, "offsets are i64.N."),
             ({"mask": gnn.Input((), name="m", dtype="bool")}, ShapeError, "mask is bool.N.; it has the shape of ids")):
         with pytest.raises(error, match=words):
             layer(ids, **given)
-    with pytest.raises(ShapeError, match="lengths are i64.N.; there is one for each bag of i64.N."):
+    with pytest.raises(ShapeError, match=r"lengths are i64.N.; there is one for each bag of i64.N."):
         layer(row, lengths=row)
     with pytest.raises(ShapeError, match="pool is None"):
         nn.Embedding(5, 3)(row, offsets=row)

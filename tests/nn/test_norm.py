@@ -81,6 +81,20 @@ def test_first_values_are_one_and_zero_and_constants_become_zero(layer: nn.Layer
         assert abs(y.std() - 1) < 2e-2
 
 
+def test_other_first_scales() -> None:
+    """The seed draws them uniformly from [0, 1): an argument here."""
+    def uniform(shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> np.ndarray:
+        return rng.uniform(size=shape).astype(dtype)
+
+    x = gnn.Input((6, 6, 4), name="x")
+    for layer, shape in ((nn.LayerNorm1D(init=uniform), (4,)), (nn.LayerNorm2D(init=uniform), (6, 6, 4)),
+                         (nn.GroupNorm(2, init=uniform), (4,))):
+        model = gnn.Model(x, layer(x))
+        weight = model.state[model.parameters[0].name]
+        assert weight.shape == shape
+        assert 0 <= weight.min() < weight.max() < 1
+
+
 @pytest.mark.parametrize("make", [nn.LayerNorm1D, nn.LayerNorm2D, lambda: nn.GroupNorm(2)])
 def test_three_steps_and_a_file(make: Any, tmp_path: Path) -> None:
     x = RNG.normal(size=(5, 3, 3, 4)).astype(np.float32)
@@ -92,6 +106,8 @@ def test_three_steps_and_a_file(make: Any, tmp_path: Path) -> None:
     (lambda: nn.LayerNorm2D((3, "a")), "LayerNorm2D: normalized_shape"),
     (lambda: nn.LayerNorm1D(eps=0), "LayerNorm1D: eps is 0"), (lambda: nn.GroupNorm(0), "GroupNorm: groups is 0"),
     (lambda: nn.GroupNorm(2, eps=-1.0), "GroupNorm: eps is -1.0"), (lambda: nn.LayerNorm2D(()), "normalized_shape is ()"),
+    (lambda: nn.GroupNorm(2, affine=None), "GroupNorm: affine is None"), (lambda: nn.LayerNorm1D(affine=1), "affine is 1"),
+    (lambda: nn.LayerNorm1D(init="nothing"), "nothing"),
     (lambda: nn.LayerNorm1D(5)(gnn.Input((4,), name="x")), "normalized_shape is 5"),
     (lambda: nn.LayerNorm2D()(gnn.Input((4,), name="x")), "takes images"),
     (lambda: nn.LayerNorm2D()(gnn.Input(("H", 2, 3))), "symbolic"),

@@ -8,9 +8,9 @@ from typing import Any
 from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
-from graphnn.ir.ops.inputs import Initializer
 from graphnn.nn.activations import Activation
 from graphnn.nn.arguments import Padding, as_count, is_whole
+from graphnn.nn.initialisers import Init
 from graphnn.nn.layers.conv import SAME_SIZE, Convolution
 
 
@@ -38,7 +38,7 @@ class Conv1D(Convolution):
     groups: int = 1
     activation: Activation = None
     bias: bool = True
-    init: str | Initializer = "glorot_uniform"
+    init: Init = "glorot_uniform"
 
     RANK, FORM = 3, "sequences (N, T, C)"
 

@@ -8,9 +8,9 @@ from typing import Any
 from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
-from graphnn.ir.ops.inputs import Initializer
 from graphnn.nn.activations import Activation
 from graphnn.nn.arguments import Padding, Pair, as_padding, as_pair
+from graphnn.nn.initialisers import Init
 from graphnn.nn.layers.conv import Convolution
 
 
@@ -39,7 +39,7 @@ class Deconv2D(Convolution):
     groups: int = 1
     activation: Activation = None
     bias: bool = True
-    init: str | Initializer = "glorot_uniform"
+    init: Init = "glorot_uniform"
 
     def __post_init__(self) -> None:
         super().__post_init__()

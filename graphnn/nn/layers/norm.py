@@ -9,9 +9,10 @@ from typing import Any
 from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
+from graphnn.ir.ops.inputs import Initializer
 from graphnn.ir.types import TensorType
 from graphnn.nn.arguments import as_count, is_number, is_whole, require_float
-from graphnn.nn.initialisers import ones, zeros
+from graphnn.nn.initialisers import Init, as_initialiser, zeros
 from graphnn.nn.layer import Layer
 
 
@@ -38,12 +39,20 @@ def normalised(x: Value, axes: tuple[int, ...], eps: float) -> Value:
     return centred * ir.rsqrt(ir.mean(centred * centred, axes, keepdims=True) + eps)
 
 
+def _first_scale(layer: LayerNorm1D | GroupNorm, what: str) -> Initializer:
+    """What makes the first scale of a layer, whose `affine` is checked. Raises ShapeError."""
+    if not isinstance(layer.affine, bool):
+        raise ShapeError(f"{what}: affine is {layer.affine!r}; it is True or False")
+    return as_initialiser(layer.init)
+
+
 @dataclass(eq=False)
 class LayerNorm1D(Layer):
     """y = w (x - mean) / sqrt(variance + eps) + b over the last axis: (..., C) -> (..., C).
 
     `normalized_shape` gives the sizes of the last axes that are normalised together: C by default. w (1 at first) and b (0)
-    are of that shape; `affine=False` is without them. The variance is the biased one. (Ba et al., 2016)
+    are of that shape; `affine=False` is without them, `init` makes other first w. The variance is the biased one, eps above 0
+    within the root. Raises ShapeError when the last axes are not normalized_shape. (Ba et al., 2016)
 
     >>> import graphnn as gnn
     >>> from graphnn import nn
@@ -54,6 +63,7 @@ class LayerNorm1D(Layer):
     normalized_shape: int | Sequence[int] | None = None
     eps: float = 1e-5
     affine: bool = True
+    init: Init = "ones"
 
     _axes = 1
 
@@ -63,6 +73,7 @@ class LayerNorm1D(Layer):
         self._sizes = as_sizes(self.normalized_shape, f"{what}: normalized_shape")
         self.eps = as_eps(self.eps, f"{what}: eps")
         self._count = self._axes if self._sizes is None else len(self._sizes)
+        self._first = _first_scale(self, what)
 
     def build(self, x: TensorType) -> None:
         what = type(self).__name__
@@ -72,7 +83,7 @@ class LayerNorm1D(Layer):
         shape = x.shape[x.rank - self._count:]
         if self._sizes is not None and shape != self._sizes:
             raise ShapeError(f"{what}: normalized_shape is {self.normalized_shape!r}; the last axes of x are {shape}")
-        self.weight = self.param("weight", shape, ones, dtype=x.dtype) if self.affine else None
+        self.weight = self.param("weight", shape, self._first, dtype=x.dtype) if self.affine else None
         self.offset = self.param("bias", shape, zeros, dtype=x.dtype) if self.affine else None
 
     def call(self, x: Value) -> Value:
@@ -107,8 +118,8 @@ class GroupNorm(Layer):
     """y = w (x - mean) / sqrt(variance + eps) + b over all positions and each of `groups` parts of the channels:
     (N, ..., C) -> (N, ..., C).
 
-    w (1 at first) and b (0) are (C,); `affine=False` is without them. `groups` must divide C; `groups=C` is instance
-    normalisation. The variance is the biased one. (Wu & He, 2018)
+    w (1 at first) and b (0) are (C,); `affine=False` is without them, `init` makes other first w. `groups` must divide C;
+    `groups=C` is instance normalisation. The variance is the biased one. (Wu & He, 2018)
 
     >>> import graphnn as gnn
     >>> from graphnn import nn
@@ -119,11 +130,13 @@ class GroupNorm(Layer):
     groups: int
     eps: float = 1e-5
     affine: bool = True
+    init: Init = "ones"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.groups = as_count(self.groups, "GroupNorm: groups")
         self.eps = as_eps(self.eps, "GroupNorm: eps")
+        self._first = _first_scale(self, "GroupNorm")
 
     def build(self, x: TensorType) -> None:
         require_float(x, "GroupNorm")
@@ -132,7 +145,7 @@ class GroupNorm(Layer):
         channels = x.shape[-1]
         if not isinstance(channels, int) or channels % self.groups:
             raise ShapeError(f"GroupNorm: groups is {self.groups}; it must divide the {channels} channels of x")
-        self.weight = self.param("weight", (channels,), ones, dtype=x.dtype) if self.affine else None
+        self.weight = self.param("weight", (channels,), self._first, dtype=x.dtype) if self.affine else None
         self.offset = self.param("bias", (channels,), zeros, dtype=x.dtype) if self.affine else None
 
     def call(self, x: Value) -> Value:
