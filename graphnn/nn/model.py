@@ -133,14 +133,14 @@ class Model:
                 total = training.totals()
                 for rows in minibatches(epoch_order(count, seed=self.state.seed, epoch=epoch, shuffle=shuffle), batch_size):
                     total.add(step(*gather.rows(rows)), len(rows))
-                    progress.step(total.count, total.means())
+                    progress.step(total.count, total.means)
                 numbers = total.means()
                 if checked is not None:
                     measured = self._measure(training, checked[0], batch_size)
                     numbers |= {f"val_{name}": value for name, value in measured.items()}
                 self.epoch = epoch + 1
                 self.history.append(numbers)
-                progress.end_epoch(numbers)
+                progress.end_epoch(numbers, count)
                 for callback in callbacks:
                     callback(self, self.epoch, numbers)
         return self.history

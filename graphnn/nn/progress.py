@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -13,9 +13,10 @@ def _numbers(values: Mapping[str, float]) -> str:
 
 
 class Progress:
-    """Shows loss, metrics, examples a second and the time left. Used as a context manager around `fit`."""
+    """Shows loss, metrics, examples a second and the time left. Used as a context manager around `fit`. `examples` is how many an
+    epoch has, None while that is not known."""
 
-    def __init__(self, epochs: int, examples: int, *, first_epoch: int = 0, verbose: bool = True) -> None:
+    def __init__(self, epochs: int, examples: int | None, *, first_epoch: int = 0, verbose: bool = True) -> None:
         self.epochs, self.examples, self.first = epochs, examples, first_epoch
         self.verbose = verbose
         self._bar: Any = None
@@ -39,16 +40,18 @@ class Progress:
         if self._bar is not None:
             self._task = self._bar.add_task(self._title, total=self.examples, numbers="", rate="")
 
-    def step(self, done: int, values: Mapping[str, float]) -> None:
-        """After each batch; drawn ten times a second at most."""
+    def step(self, done: int, values: Callable[[], Mapping[str, float]]) -> None:
+        """After each batch; drawn ten times a second at most, and `values` is called only then."""
         now = time.perf_counter()
         if self._bar is None or now - self._shown < 0.1:
             return
         self._shown = now
         rate = done / max(now - self._began, 1e-9)
-        self._bar.update(self._task, completed=done, numbers=_numbers(values), rate=f"{rate:,.0f} examples/s")
+        self._bar.update(self._task, completed=done, numbers=_numbers(values()), rate=f"{rate:,.0f} examples/s")
 
-    def end_epoch(self, values: Mapping[str, float]) -> None:
+    def end_epoch(self, values: Mapping[str, float], examples: int) -> None:
+        """After an epoch of so many examples."""
+        self.examples = examples
         taken = time.perf_counter() - self._began
         rate = self.examples / max(taken, 1e-9)
         if self._bar is not None:
