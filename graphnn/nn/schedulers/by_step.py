@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphnn import ir
@@ -90,7 +91,7 @@ class StepScheduler(ByStep):
 
     initial_lr: float = 0.01
     step_size: int | None = None
-    milestones: tuple[int, ...] | None = None
+    milestones: Sequence[int] | None = None
     decay: float = 0.1
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,28 +36,32 @@ class WarmUpScheduler(Scheduler):
     [0.0, 0.25, 0.5, 0.75, 1.0, 1.0, 0.5, 0.5, 0.25]
     """
 
-    scheduler: Scheduler
+    scheduler: Scheduler | float | str | Mapping[str, Any]
     steps: int = 1000
     start_factor: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scheduler", as_scheduler(self.scheduler))
+        object.__setattr__(self, "scheduler", self._inner)
         self._require_whole("steps", 1)
         self._require_number("start_factor", 0.0, 1.0)
 
     @property
+    def _inner(self) -> Scheduler:
+        return as_scheduler(self.scheduler)
+
+    @property
     def needs_loss(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.scheduler.needs_loss
+        return self._inner.needs_loss
 
     @property
     def first(self) -> float:
-        return self.scheduler.first * self.start_factor
+        return self._inner.first * self.start_factor
 
     def next(self, step: Value, rate: Value, loss: Value | None, label: str) -> tuple[Value, Updates]:
-        top = self.scheduler.first
+        top = self._inner.first
         # Before the step `steps` has been made, the scheduler's memory stays as it is, and its rate is the first one.
         begun = ir.less(self.steps, step)
-        after, own = self.scheduler.next(ir.maximum(step - self.steps, 0), ir.where(begun, rate, top), loss, label)
+        after, own = self._inner.next(ir.maximum(step - self.steps, 0), ir.where(begun, rate, top), loss, label)
         ramp = top * (self.start_factor + (1.0 - self.start_factor) * (ir.cast(step, DType.f64) / float(self.steps)))
         new = ir.where(begun, after, ir.where(ir.less(step, self.steps), ramp, top))
         return new, [(old, ir.where(begun, value, old)) for old, value in own]
