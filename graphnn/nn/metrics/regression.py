@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphnn import ir
-from graphnn.errors import ShapeError
+from graphnn.errors import DTypeError, ShapeError
 from graphnn.ir.graph import Value
 from graphnn.nn.metrics.base import MeanMetric, Metric, weights_of
 
@@ -84,6 +84,8 @@ class R2(Metric):
 
 def matched(what: str, prediction: Value, target: Value) -> Value:
     """The target in the shape of the prediction."""
+    if target.dtype is not prediction.dtype:
+        raise DTypeError(f"{what}: the prediction is {prediction.type}, the target {target.type}; they must be of one dtype")
     if target.shape == prediction.shape[:-1] and prediction.rank and prediction.shape[-1] == 1:
         target = ir.expand_dims(target, -1)
     if target.shape != prediction.shape or not prediction.rank:
