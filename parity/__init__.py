@@ -1,0 +1,1 @@
+"""graphnn beside PyTorch: the same numbers in, results and all gradients compared. Run by `make parity`."""
