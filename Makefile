@@ -3,13 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test parity bench docs lint clean
 
 demo: $(VENV)/demo.ok
 	$(BIN)/python examples/digits.py
 
 test: $(VENV)/test.ok
 	$(BIN)/python -m pytest
+
+parity: $(VENV)/parity.ok
+	$(BIN)/python -m parity
+
+docs: $(VENV)/test.ok
+	$(BIN)/python docs/make_reference.py
 
 bench: $(VENV)/bench.ok
 	$(BIN)/python -m bench
@@ -37,6 +43,10 @@ $(VENV)/test.ok: $(VENV)/python.ok pyproject.toml
 
 $(VENV)/lint.ok: $(VENV)/test.ok pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[lint]'
+	@touch $@
+
+$(VENV)/parity.ok: $(VENV)/test.ok pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[parity]'
 	@touch $@
 
 $(VENV)/bench.ok: $(VENV)/demo.ok pyproject.toml
