@@ -81,7 +81,7 @@ class Training:
         updates = list(graph.updates)
         if train:
             params = graph.by_role("param")
-            updates += self.optimizer.updates(params, gradients(loss, params))
+            updates += self.optimizer.updates(params, gradients(loss, params), loss)
         return Graph.of(name, [*graph.by_role("input"), target], [loss, *metrics], updates=updates)
 
     def train_graph(self, target_type: TensorType) -> Graph:
