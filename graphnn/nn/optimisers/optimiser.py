@@ -181,7 +181,7 @@ class Optimizer:
             try:
                 self._own(settings)
             except DescriptionError as error:
-                raise DescriptionError(f"the group {pattern!r} of {type(self).__name__}: {error}") from error
+                raise DescriptionError(f"group {pattern!r}: {error}") from error
         return result
 
     def _own(self, settings: Mapping[str, Any]) -> tuple[Optimizer, float]:

@@ -45,7 +45,7 @@ class Scheduler:
         """
         raise NotImplementedError(f"{type(self).__name__}.next")
 
-    def rates(self, steps: int, losses: Sequence[float] | None = None) -> np.ndarray:
+    def rates(self, steps: int, losses: Sequence[float] | np.ndarray | None = None) -> np.ndarray:
         """The learning rates of the first `steps` steps, f64[steps]. A scheduler that looks at the losses needs as many.
 
         >>> from graphnn import nn
@@ -93,7 +93,7 @@ class ByStep(Scheduler):
     def next(self, step: Value, rate: Value, loss: Value | None, label: str) -> tuple[Value, Updates]:
         return self.at(cast(step, DType.f64)), []
 
-    def rates(self, steps: int, losses: Sequence[float] | None = None) -> np.ndarray:
+    def rates(self, steps: int, losses: Sequence[float] | np.ndarray | None = None) -> np.ndarray:
         """The learning rates of the first `steps` steps, f64[steps]."""
         step = placeholder("step", "f64[N]")
         return interpret(Graph.of("rates", [step], [self.at(step)]), [np.arange(steps, dtype=np.float64)]).outputs[0]
