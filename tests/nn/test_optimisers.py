@@ -232,7 +232,7 @@ def test_a_pattern_that_fits_nothing_is_warned_of() -> None:
 
 EVERY: list[nn.Optimizer] = [
     *(o for o, _ in CASES),
-    nn.Adam("king_scheduler(initial_lr=0.1, patience=4, decay=0.5)", groups={"dense*": {"beta1": 0.5}, "*": {"lr_scale": 0.5}},
+    nn.Adam("king_scheduler(initial_lr=0.1, patience=4, decay=0.5)", groups={"fully*": {"beta1": 0.5}, "*": {"lr_scale": 0.5}},
             clip_global_norm=1.0),
 ]
 
