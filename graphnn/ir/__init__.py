@@ -54,6 +54,7 @@ from graphnn.ir.ops.modes import by_mode, with_update
 from graphnn.ir.ops.pool import avg_pool2d, max_pool2d
 from graphnn.ir.ops.random import random_bernoulli, random_bits, random_integers, random_normal, random_uniform
 from graphnn.ir.ops.reduce import argmax, argmin, logsumexp, max, mean, min, norm, prod, sum, variance
+from graphnn.ir.ops.rewire import rewire
 from graphnn.ir.ops.scan import scan
 from graphnn.ir.ops.shaping import expand, expand_dims, flatten, flip, moveaxis, reshape, squeeze, swapaxes, transpose
 from graphnn.ir.ops.sizes import arange, full, iota, ones, ones_like, size_of, zeros, zeros_like
@@ -73,7 +74,7 @@ __all__ = [
     "logical_or", "logsumexp", "matmul", "matrix_transpose", "max", "max_pool2d", "maximum", "mean", "min",
     "minimum", "mod", "moveaxis", "mul", "neg", "norm", "not_equal", "one_hot", "ones", "ones_like", "pad",
     "parameter", "placeholder", "pow", "prod", "random_bernoulli", "random_bits", "random_integers",
-    "random_normal", "random_uniform", "reciprocal", "relu", "reshape", "round", "rsqrt", "sampled_matmul", "scan",
+    "random_normal", "random_uniform", "reciprocal", "relu", "reshape", "rewire", "round", "rsqrt", "sampled_matmul", "scan",
     "scatter_add", "scope", "sigmoid", "sign", "silu", "sin", "size_of", "softmax", "softplus", "sparse_matmul",
     "split", "sqrt", "square", "squeeze", "stack", "state", "stop_gradient", "sub", "sum", "swapaxes", "tanh",
     "transpose", "variance", "where", "with_update", "zeros", "zeros_like",

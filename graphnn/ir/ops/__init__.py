@@ -22,6 +22,7 @@ from graphnn.ir.ops import (
     pool,
     random,
     reduce,
+    rewire,
     scan,
     shaping,
     sizes,

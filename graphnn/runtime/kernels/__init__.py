@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-FAMILIES = ("contractions", "fused", "movement", "reduce", "pool", "index", "softmax", "random", "scan", "sparse")
+FAMILIES = ("contractions", "fused", "movement", "reduce", "pool", "index", "softmax", "random", "scan", "sparse", "rewire")
 
 for family in FAMILIES:
     import_module(f"graphnn.runtime.kernels.{family}")

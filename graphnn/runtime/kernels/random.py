@@ -52,7 +52,7 @@ def fold_rows(node: Node, at: Lowering) -> list[Row]:
 # ------------------------------------------------------------------------------------------------ kernels
 
 
-def _generator() -> tuple[Any, Any]:
+def generator() -> tuple[Any, Any]:
     """`block(c0, c1, c2, c3, k0, k1)` and `key(seed, data, purpose)`, for kernels."""
     from graphnn.runtime import intrinsics as k
 
@@ -94,7 +94,7 @@ def fold() -> Callable[..., int]:
     """args: seed, data, result."""
     from graphnn.runtime import intrinsics as k
 
-    _, key = _generator()
+    _, key = generator()
     purpose = np.uint32(1)
 
     def kernel(args, tile, scratch):
@@ -148,7 +148,7 @@ def draw(kind: str, dtype: str) -> Callable[..., int]:
     from graphnn.runtime import intrinsics as k
     from graphnn.runtime import vector_math
 
-    block, key = _generator()
+    block, key = generator()
     pointer, size, cast = k.POINTER[dtype], k.ITEMSIZE[dtype], k.CAST[dtype]
     wide = dtype == "f64" or kind == "integers"
     words = 2 if wide else 1                            # 32-bit words an element
