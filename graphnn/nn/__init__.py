@@ -1,5 +1,6 @@
 """What networks are built with: layers, activations, losses, optimisers."""
 
+from graphnn.nn import utils as utils
 from graphnn.nn.activations import (
     ELU,
     GELU,
@@ -52,6 +53,7 @@ from graphnn.nn.losses import (
     KLDivergence,
     Loss,
     MeanAbsoluteError,
+    NCELoss,
     SquaredError,
     VAELoss,
     WGAN_GPLoss,

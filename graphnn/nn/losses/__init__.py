@@ -10,6 +10,7 @@ from graphnn.nn.losses.base import Loss
 from graphnn.nn.losses.classification import CrossEntropy
 from graphnn.nn.losses.distributions import BinaryCrossEntropy, KLDivergence
 from graphnn.nn.losses.generative import VAELoss, WGAN_GPLoss
+from graphnn.nn.losses.nce import NCELoss
 from graphnn.nn.losses.regression import Huber, MeanAbsoluteError, SquaredError
 
 # The losses of (prediction, target), which a model is trained with by name.
