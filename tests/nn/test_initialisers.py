@@ -93,7 +93,8 @@ def test_orthogonal_matrices_are_uniform() -> None:
 
 
 def test_constants() -> None:
-    for text, value in (("zeros", 0.0), ("ones", 1.0), ("constant(value=-2.5)", -2.5), ("constant", 0.0), ("constant(value=-inf)", -math.inf)):
+    for text, value in (("zeros", 0.0), ("ones", 1.0), ("constant(value=-2.5)", -2.5), ("constant", 0.0),
+                        ("constant(value=-inf)", -math.inf)):
         for shape in ((), (0,), (3,), (2, 1, 3)):
             np.testing.assert_array_equal(drawn(text, shape), np.full(shape, value))
 
