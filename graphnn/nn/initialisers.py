@@ -355,6 +355,3 @@ def as_initialiser(init: Init, activation: Activation = None) -> Initializer:
         raise DescriptionError(f"{init!r} is no initialiser; give a name ({', '.join(BY_NAME)}) or a function "
                                "(shape, dtype, rng) -> array")
     return replace(init, gain=calc_gain(activation)) if isinstance(init, _ByGain) and init.gain is None else init
-
-
-Filled = Constant

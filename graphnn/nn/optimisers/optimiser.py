@@ -20,7 +20,7 @@ from graphnn.ir.ops.inputs import state
 from graphnn.ir.types import DType
 from graphnn.nn.arguments import is_number
 from graphnn.nn.described import DescriptionError
-from graphnn.nn.initialisers import Filled, zeros
+from graphnn.nn.initialisers import Constant, zeros
 from graphnn.nn.layer import snake_case
 from graphnn.nn.schedulers import Scheduler, as_scheduler
 
@@ -107,7 +107,7 @@ class Optimizer:
             # As exact as the parameters need it.
             dtype = DType.f64 if any(param.dtype is DType.f64 for param in params) else DType.f32
             first = self.lr.first if isinstance(self.lr, Scheduler) else float(self.lr)  # type: ignore[arg-type]
-            lr = state(f"{self.label}/lr", (), Filled(first), dtype=dtype)
+            lr = state(f"{self.label}/lr", (), Constant(first), dtype=dtype)
             step = state(f"{self.label}/step", (), zeros, dtype=DType.i64)
             result = self._schedule(lr, step, loss)
             if self.counts or isinstance(self.lr, Scheduler):

@@ -12,7 +12,7 @@ from graphnn import ir
 from graphnn.ir.graph import Value
 from graphnn.ir.ops.inputs import state
 from graphnn.ir.types import DType
-from graphnn.nn.initialisers import Filled
+from graphnn.nn.initialisers import Constant
 from graphnn.nn.schedulers.scheduler import Scheduler, Updates
 
 # A line is held to fall when its slope is below 0 with more than this probability.
@@ -56,7 +56,7 @@ class KingScheduler(Scheduler):
         assert loss is not None
         n = self.patience + 1
         # In the order they came, and in order of size; inf where there is none yet.
-        losses, ordered = (state(f"{label}/{name}", (n,), Filled(math.inf), dtype=DType.f64)
+        losses, ordered = (state(f"{label}/{name}", (n,), Constant(math.inf), dtype=DType.f64)
                            for name in ("losses", "ordered_losses"))
         new = ir.reshape(ir.where(ir.is_finite(loss), loss, math.inf), (1,))
         window, by_size = ir.concat([losses[1:], new]), _replaced(ordered, losses[0], new, n)

@@ -10,7 +10,7 @@ from graphnn import ir
 from graphnn.ir.graph import Value
 from graphnn.ir.ops.inputs import state
 from graphnn.ir.types import DType
-from graphnn.nn.initialisers import Filled, zeros
+from graphnn.nn.initialisers import Constant, zeros
 from graphnn.nn.schedulers.scheduler import Scheduler, Updates
 
 
@@ -69,7 +69,7 @@ class ReduceOnPlateau(Scheduler):
 
     def next(self, step: Value, rate: Value, loss: Value | None, label: str) -> tuple[Value, Updates]:
         assert loss is not None
-        best = state(f"{label}/best", (), Filled(self.worst), dtype=DType.f64)
+        best = state(f"{label}/best", (), Constant(self.worst), dtype=DType.f64)
         bad, wait = (state(f"{label}/{name}", (), zeros, dtype=DType.i64) for name in ("bad_steps", "cooldown"))
         sign = 1.0 if self.mode == "min" else -1.0
         goal = best - sign * self.threshold if self.threshold_mode == "abs" else best * (1.0 - sign * self.threshold)

@@ -17,7 +17,7 @@ from graphnn.ir.ops.inputs import placeholder, state
 from graphnn.ir.types import DType
 from graphnn.nn.arguments import is_number, is_whole
 from graphnn.nn.described import DescriptionError
-from graphnn.nn.initialisers import Filled, zeros
+from graphnn.nn.initialisers import Constant, zeros
 from graphnn.runtime.compile import compile_graph
 
 Updates = list[tuple[Value, Value]]
@@ -55,7 +55,7 @@ class Scheduler:
         seen = [0.0] * steps if losses is None else list(losses)
         if len(seen) < steps or (losses is None and self.needs_loss):
             raise VerifyError(f"{type(self).__name__}.rates: {steps} steps need as many losses")
-        step, rate = state("step", (), zeros, dtype=DType.i64), state("lr", (), Filled(self.first), dtype=DType.f64)
+        step, rate = state("step", (), zeros, dtype=DType.i64), state("lr", (), Constant(self.first), dtype=DType.f64)
         loss = placeholder("loss", "f64[]")
         after, own = self.next(step + 1, rate, loss, "schedule")
         updates = [(step, step + 1), (rate, after), *own]
