@@ -19,6 +19,15 @@ from graphnn.nn.activations import (
     SoftPlus,
     Tanh,
 )
+from graphnn.nn.callbacks import (
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    LearningRateLogger,
+    ModelCheckpoint,
+    ReduceLROnPlateau,
+    TerminateOnNaN,
+)
 from graphnn.nn.history import History
 from graphnn.nn.initialisers import (
     Constant,
@@ -44,6 +53,7 @@ from graphnn.nn.layers.dropout import Dropout
 from graphnn.nn.layers.embedding import Embedding
 from graphnn.nn.layers.merge import Add, Concatenate, Multiply
 from graphnn.nn.layers.norm import GroupNorm, LayerNorm1D, LayerNorm2D
+from graphnn.nn.layers.over_time import Cell, Recurrent
 from graphnn.nn.layers.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from graphnn.nn.layers.shape import GlobalPool, Reshape, UpSampling2D
 from graphnn.nn.losses import (
@@ -59,7 +69,7 @@ from graphnn.nn.losses import (
     WGAN_GPLoss,
 )
 from graphnn.nn.metrics import AUC, F1, R2, Accuracy, BinaryAccuracy, Metric, Perplexity, Precision, Recall, TopKAccuracy
-from graphnn.nn.modules import BidirectionalLSTM, MultiHeadedAttentionModule
+from graphnn.nn.modules import Bidirectional, BidirectionalLSTM, MultiHeadedAttentionModule
 from graphnn.nn.optimisers import SGD, AdaGrad, Adam, AdamW, Optimizer, RMSProp
 from graphnn.nn.schedulers import (
     ConstantScheduler,

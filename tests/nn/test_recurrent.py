@@ -261,7 +261,8 @@ def test_gradients_of_a_bidirectional_lstm() -> None:
         weights = {"weight": (2, 8), "recurrent_weight": (2, 8), "bias": (8,)}
         layer = nn.BidirectionalLSTM(2, merge="multiply")
         layer(x)
-        for inner in (layer._ahead, layer._back):
+        inners: tuple[Any, ...] = (layer._ahead, layer._back)
+        for inner in inners:
             inner.weight, inner.recurrent_weight, inner.offset = (gnn.constant(a) for a in arrays("f64", *weights.values()))
         return layer(x)
 
@@ -302,10 +303,10 @@ def test_other_activations() -> None:
     (lambda: nn.LSTM(2, forget_bias=float("nan")), ["LSTM: forget_bias is nan"]),
     (lambda: nn.LSTM(2, forget_bias=1.0, bias=False), ["forget_bias is 1.0", "bias is False"]),
     (lambda: nn.GRU(2, reverse="yes"), ["GRU: reverse is 'yes'"]), (lambda: nn.RNN(2, bias=3), ["RNN: bias is 3"]),  # type: ignore
-    (lambda: nn.RNN(2, init="nothing"), ["nothing"]),
+    (lambda: nn.RNN(2, init="nothing"), ["nothing"]), (lambda: nn.LSTM(2, num_layers=0), ["LSTM: num_layers is 0"]),
     (lambda: nn.BidirectionalLSTM(2, merge="mean"), ["BidirectionalLSTM: merge is 'mean'", "average"]),
     (lambda: nn.BidirectionalLSTM(-1), ["out_features is -1"]),
-], ids=range(11))
+], ids=range(12))
 def test_errors_when_built(make: Any, words: list[str]) -> None:
     with pytest.raises(gnn.GraphnnError) as caught:
         make()
@@ -313,7 +314,7 @@ def test_errors_when_built(make: Any, words: list[str]) -> None:
         assert word in notes(caught.value)
 
 
-X = placeholder("x", "f32[N,T,3]")
+X, H = placeholder("x", "f32[N,T,3]"), placeholder("h", "f32[N,2]")
 
 
 @pytest.mark.parametrize(("call", "error", "words"), [
@@ -326,9 +327,13 @@ X = placeholder("x", "f32[N,T,3]")
     (lambda: nn.RNN(2)(X, lengths=placeholder("n", "bool[N]")), DTypeError, ["lengths are bool[N]"]),
     (lambda: nn.RNN(2)(X, lengths=placeholder("n", "f32[N]")), DTypeError, ["RNN: lengths are f32[N]"]),
     (lambda: nn.BidirectionalLSTM(2)(X, lengths=placeholder("n", "f32[N]")), DTypeError, ["LSTM: lengths are f32[N]"]),
-    (lambda: nn.BidirectionalLSTM(2)(X, placeholder("h", "f32[N,2]")), ShapeError, ["4 initial states", "not 1"]),
+    (lambda: nn.BidirectionalLSTM(2)(X, placeholder("h", "f32[N,2]")), ShapeError, ["initial states for both", "not 1"]),
     (lambda: nn.RNN(2)(placeholder("x", "f32[N,T,C]")), ShapeError, ["symbolic", "weight"]),
-], ids=range(11))
+    (lambda: nn.LSTM(2, num_layers=2)(X, H, H), ShapeError, ["4 initial states (h, c of each of 2 layers)", "not 2"]),
+    (lambda: nn.RNN(2)(X, mask=placeholder("m", "f32[N,T]")), DTypeError, ["RNN: mask is f32[N,T]", "bool"]),
+    (lambda: nn.RNN(2)(X, mask=placeholder("m", "bool[T,N]")), ShapeError, ["RNN: mask is bool[T,N]", "f32[N,T,3]"]),
+    (lambda: nn.RNN(2)(X, mask=placeholder("m", "bool[N,T]"), lengths=placeholder("n", "i64[N]")), ShapeError, ["give one of"]),
+], ids=range(15))
 def test_errors_when_called(call: Any, error: type[Exception], words: list[str]) -> None:
     with pytest.raises(error) as caught:
         call()

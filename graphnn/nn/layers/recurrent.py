@@ -1,25 +1,25 @@
 """Recurrent cells (one step) and layers (all steps of a sequence, by `scan`): RNN, LSTM and GRU, in (N, T, C).
 
 A layer is its cell run over time: it has the cell's arguments, parameters and formulas. What does not depend on the state,
-x W + b, is one product for all steps. Stack layers by calling one on another's result.
+x W + b, is one product for all steps. For a cell of your own see `Cell` and `Recurrent` in over_time.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from graphnn import ir
-from graphnn.errors import DTypeError, ShapeError
+from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
 from graphnn.ir.ops.inputs import Initializer
 from graphnn.ir.types import TensorType
 from graphnn.nn.activations import Activation, as_activation
 from graphnn.nn.arguments import as_count, is_number, require_float
-from graphnn.nn.initialisers import DTypeOf, as_initialiser, zeros
-from graphnn.nn.layer import Layer
+from graphnn.nn.initialisers import DTypeOf, Init, as_initialiser, zeros
+from graphnn.nn.layers.over_time import Cell, check_flags, live_steps, over_time
 
 States = tuple[Value, ...]
 
@@ -36,8 +36,8 @@ class PerGate:
         return np.concatenate([self.first(one, dtype, rng) for _ in range(self.gates)], axis=-1)
 
 
-class _Cell(Layer):
-    """One step of a recurrence: (x, states) -> states. The first state is what the step gives."""
+class _Cell(Cell):
+    """One step of a recurrence whose result is its first state."""
 
     GATES = 1
     STATES = ("h",)
@@ -46,14 +46,13 @@ class _Cell(Layer):
 
     out_features: int
     bias: bool
-    init: str | Initializer
+    init: Init
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._kind = type(self).__name__
         self.out_features = as_count(self.out_features, f"{self._kind}: out_features")
-        if not isinstance(self.bias, bool):
-            raise ShapeError(f"{self._kind}: bias is {self.bias!r}; it is True or False")
+        check_flags(self, "bias")
         self._first = as_initialiser(self.init)
 
     def build(self, x: TensorType, *rest: TensorType) -> None:
@@ -74,32 +73,38 @@ class _Cell(Layer):
         y = x @ self.weight
         return y if self.offset is None else y + self.offset
 
-    def step(self, projected: Value, states: States) -> States:
+    def update(self, projected: Value, states: States) -> States:
         """The states after a step."""
-        raise NotImplementedError(f"{type(self).__name__}.step")
+        raise NotImplementedError(f"{type(self).__name__}.update")
 
-    def first_states(self, x: Value, given: States) -> States:
-        """The states given, checked; zeros when none are given. Raises ShapeError, DTypeError."""
+    def first_states(self, x: TensorType) -> States:
+        return tuple(ir.zeros((x.shape[0], self.out_features), x.dtype) for _ in self.STATES)
+
+    def step(self, x: Value, *states: Value) -> tuple[Value, ...]:
+        return self._after(self.project(x), *states)
+
+    def _after(self, projected: Value, *states: Value) -> tuple[Value, ...]:
+        new = self.update(projected, states)
+        return new[0], *new
+
+    def starting(self, x: TensorType, given: States) -> States:
+        """The states given, checked; zeros when none are given. Raises ShapeError."""
         if x.rank != self.RANK:
-            raise ShapeError(f"{self._kind} takes x as {self.FORM}, not {x.type}")
-        shape = (x.shape[0], self.out_features)
+            raise ShapeError(f"{self._kind} takes x as {self.FORM}, not {x}")
         if not given:
-            return tuple(ir.zeros(shape, x.dtype) for _ in self.STATES)
+            return self.first_states(x)
         if len(given) != len(self.STATES):
             raise ShapeError(f"{self._kind} takes {len(self.STATES)} initial states ({', '.join(self.STATES)}) or none, "
                              f"not {len(given)}")
-        expected = TensorType(x.dtype, shape)
+        expected = TensorType(x.dtype, (x.shape[0], self.out_features))
         for label, value in zip(self.STATES, given, strict=True):
             if value.type != expected:
                 raise ShapeError(f"{self._kind}: the initial state {label} is {value.type}; it must be {expected}")
         return given
 
-    def __call__(self, x: Value, *states: Value) -> Any:
-        """The state after one step, or the tuple of states where there are several; without `states` they are zeros."""
-        return super().__call__(x, *states)
-
     def call(self, x: Value, *states: Value) -> Any:
-        found = self.step(self.project(x), self.first_states(x, states))
+        """The state after one step, or the tuple of states where there are several; without `states` they are zeros."""
+        found = self.update(self.project(x), self.starting(x.type, states))
         return found[0] if len(found) == 1 else found
 
 
@@ -121,13 +126,13 @@ class RNNCell(_Cell):
     out_features: int
     activation: Activation = "tanh"
     bias: bool = True
-    init: str | Initializer = "glorot_uniform"
+    init: Init = "glorot_uniform"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._activate = as_activation(self.activation)
 
-    def step(self, projected: Value, states: States) -> States:
+    def update(self, projected: Value, states: States) -> States:
         return (self._activate(projected + states[0] @ self.recurrent_weight),)
 
 
@@ -155,7 +160,7 @@ class LSTMCell(_Cell):
     gate_activation: Activation = "sigmoid"
     bias: bool = True
     forget_bias: float = 0.0
-    init: str | Initializer = "glorot_uniform"
+    init: Init = "glorot_uniform"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -171,7 +176,7 @@ class LSTMCell(_Cell):
 
         return forget
 
-    def step(self, projected: Value, states: States) -> States:
+    def update(self, projected: Value, states: States) -> States:
         h, c = states
         i, f, g, o = ir.split(projected + h @ self.recurrent_weight, 4, axis=-1)
         memory = self._gate(f) * c + self._gate(i) * self._activate(g)
@@ -199,7 +204,7 @@ class GRUCell(_Cell):
     activation: Activation = "tanh"
     gate_activation: Activation = "sigmoid"
     bias: bool = True
-    init: str | Initializer = "glorot_uniform"
+    init: Init = "glorot_uniform"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -210,7 +215,7 @@ class GRUCell(_Cell):
         self.candidate_offset = (self.param("candidate_bias", (self.out_features,), zeros, dtype=x.dtype) if self.bias
                                  else None)
 
-    def step(self, projected: Value, states: States) -> States:
+    def update(self, projected: Value, states: States) -> States:
         (h,) = states
         r, z, n = ir.split(projected, 3, axis=-1)
         hr, hz, hn = ir.split(h @ self.recurrent_weight, 3, axis=-1)
@@ -224,60 +229,53 @@ class GRUCell(_Cell):
 
 @dataclass(eq=False)
 class _OverTime(_Cell):
-    """A cell run over the time axis of (N, T, C)."""
+    """A cell run over the time axis of (N, T, C); `num_layers` of them one on the other."""
 
     return_sequences: bool = True
     return_state: bool = False
     reverse: bool = False
+    num_layers: int = 1
 
     RANK = 3
     FORM = "(N, T, C)"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for label in ("return_sequences", "return_state", "reverse"):
-            if not isinstance(getattr(self, label), bool):
-                raise ShapeError(f"{self._kind}: {label} is {getattr(self, label)!r}; it is True or False")
+        check_flags(self, "return_sequences", "return_state", "reverse")
+        self.num_layers = as_count(self.num_layers, f"{self._kind}: num_layers")
+        self._stack = () if self.num_layers == 1 else tuple(
+            replace(self, num_layers=1, return_sequences=True, return_state=True, name=f"layer_{i}")
+            for i in range(self.num_layers))
 
-    def __call__(self, x: Value, *states: Value, lengths: Value | None = None) -> Any:
-        """The layer's result for a sequence; `states` are the first states, `lengths` how many steps each example has."""
-        return Layer.__call__(self, x, *states, *given_lengths(lengths, self._kind))
+    def build(self, x: TensorType, *rest: TensorType) -> None:
+        if not self._stack:                              # else the layers inside have the parameters
+            super().build(x, *rest)
 
-    def call(self, x: Value, *rest: Value) -> Any:
-        ragged = bool(rest) and not rest[-1].dtype.is_float          # states are real numbers, lengths whole ones
-        first = self.first_states(x, rest[:-1] if ragged else rest)
-        steps = ir.swapaxes(self.project(x), 0, 1)                   # time first, as scan has it
-        if ragged:
-            inside = _inside(x, rest[-1], self._kind)
+    def __call__(self, x: Value, *states: Value, lengths: Value | None = None, mask: Value | None = None) -> Any:
+        """The layer's result for a sequence; `states` are the first states, `lengths` how many steps each example has, or `mask`
+        which of them count."""
+        return self.within(self.call, x, *states, lengths=lengths, mask=mask)
 
-            def masked(states: States, step: tuple[Value, Value]) -> tuple[States, Value]:
-                projected, live = step
-                new = self.step(projected, states)
-                return tuple(ir.where(live, a, b) for a, b in zip(new, states, strict=True)), ir.where(live, new[0], 0.0)
-
-            last, ys = ir.scan(masked, first, (steps, inside), reverse=self.reverse)
+    def call(self, x: Value, *states: Value, lengths: Value | None = None, mask: Value | None = None) -> Any:
+        if self._stack:
+            y, last = self._stacked(x, states, lengths, mask)
         else:
-            def plain(states: States, projected: Value) -> tuple[States, Value]:
-                new = self.step(projected, states)
-                return new, new[0]
-
-            last, ys = ir.scan(plain, first, steps, reverse=self.reverse)
-        y = ir.swapaxes(ys, 0, 1) if self.return_sequences else last[0]
+            first = self.starting(x.type, states)
+            steps = ir.swapaxes(self.project(x), 0, 1)   # time first, as scan has it
+            y, last = over_time(self._after, first, steps, live_steps(x, lengths, mask, self._kind), self.reverse)
+        y = y if self.return_sequences else last[-len(self.STATES)]
         return (y, *last) if self.return_state else y
 
-
-def given_lengths(lengths: Value | None, kind: str) -> tuple[Value, ...]:
-    """What a layer's `call` gets for lengths. Raises DTypeError unless they are whole numbers, which no state is."""
-    if isinstance(lengths, Value) and lengths.dtype not in (ir.i32, ir.i64):
-        raise DTypeError(f"{kind}: lengths are {lengths.type}; they are whole numbers, i64 or i32")
-    return () if lengths is None else (lengths,)
-
-
-def _inside(x: Value, lengths: Value, kind: str) -> Value:
-    """bool[T,N,1]: whether step t of example n is before its end. Raises ShapeError."""
-    if lengths.shape != (x.shape[0],):
-        raise ShapeError(f"{kind}: lengths are {lengths.type}; there is one for each example of {x.type}")
-    return ir.less(ir.iota((x.shape[1], x.shape[0], 1), 0, lengths.dtype), ir.reshape(lengths, (1, x.shape[0], 1)))
+    def _stacked(self, x: Value, states: States, lengths: Value | None, mask: Value | None) -> tuple[Value, States]:
+        each, last = len(self.STATES), ()
+        if states and len(states) != each * self.num_layers:
+            raise ShapeError(f"{self._kind} takes {each * self.num_layers} initial states ({', '.join(self.STATES)} of each of "
+                             f"{self.num_layers} layers) or none, not {len(states)}")
+        y = x
+        for i, layer in enumerate(self._stack):
+            y, *ends = layer(y, *states[i * each:(i + 1) * each], lengths=lengths, mask=mask)
+            last = (*last, *ends)
+        return y, last
 
 
 @dataclass(eq=False)
@@ -285,8 +283,10 @@ class RNN(_OverTime, RNNCell):
     """h_t = f(x_t W + h_{t-1} U + b) for each step: (N, T, C) -> (N, T, out_features). See RNNCell.
 
     `return_sequences=False` gives the last state alone, (N, out_features); `return_state` gives (y, h). `reverse` goes from the
-    last step to the first; y_t still stands at t. Call it as `rnn(x)`, `rnn(x, h0)` or `rnn(x, lengths=n)` with n i64[N]: steps
-    from n on keep the state and give 0.
+    last step to the first; y_t still stands at t. `num_layers` layers run one on the other's result: parameters are then named
+    layer_0/..., states go in and come out by layers, (y, h_0, h_1, ...). Call it as `rnn(x)` or `rnn(x, h0)`; with `lengths=n`,
+    n whole numbers (N,), or `mask=m`, m bool (N, T), steps from n on or where m is False keep the state and give 0, so that
+    `reverse` begins at each example's own end.
 
     >>> import graphnn as gnn
     >>> from graphnn import nn
@@ -300,9 +300,9 @@ class RNN(_OverTime, RNNCell):
 class LSTM(_OverTime, LSTMCell):
     """LSTMCell over each step of a sequence: (N, T, C) -> (N, T, out_features). See LSTMCell for the formula.
 
-    `return_sequences=False` gives the last h alone, (N, out_features); `return_state` gives (y, h, c). `reverse` goes from the
-    last step to the first; y_t still stands at t. Call it as `lstm(x)`, `lstm(x, h0, c0)`, or with `lengths=n`, n i64[N]: steps
-    from n on keep the state and give 0. Hochreiter & Schmidhuber, 1997.
+    `return_sequences=False` gives the last h alone, (N, out_features); `return_state` gives (y, h, c), with `num_layers` above 1
+    (y, h_0, c_0, h_1, c_1, ...). `reverse`, `num_layers`, `lengths=` and `mask=` as for RNN. Call it as `lstm(x)` or
+    `lstm(x, h0, c0)`. Hochreiter & Schmidhuber, 1997.
 
     >>> import graphnn as gnn
     >>> from graphnn import nn
@@ -316,9 +316,8 @@ class LSTM(_OverTime, LSTMCell):
 class GRU(_OverTime, GRUCell):
     """GRUCell over each step of a sequence: (N, T, C) -> (N, T, out_features). See GRUCell for the formula.
 
-    `return_sequences=False` gives the last state alone, (N, out_features); `return_state` gives (y, h). `reverse` goes from the
-    last step to the first; y_t still stands at t. Call it as `gru(x)`, `gru(x, h0)`, or with `lengths=n`, n i64[N]: steps from n
-    on keep the state and give 0. Cho et al., 2014.
+    `return_sequences=False` gives the last state alone, (N, out_features); `return_state` gives (y, h). `reverse`, `num_layers`,
+    `lengths=` and `mask=` as for RNN. Call it as `gru(x)` or `gru(x, h0)`. Cho et al., 2014.
 
     >>> import graphnn as gnn
     >>> from graphnn import nn

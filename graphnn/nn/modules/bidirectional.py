@@ -1,29 +1,104 @@
-"""BidirectionalLSTM: one LSTM over time, one against it, merged."""
+"""Layers over time in both directions: Bidirectional of any of them, and BidirectionalLSTM."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
-from graphnn.ir.ops.inputs import Initializer
 from graphnn.nn.activations import Activation
+from graphnn.nn.initialisers import Init
 from graphnn.nn.layer import Layer
-from graphnn.nn.layers.recurrent import LSTM, given_lengths
+from graphnn.nn.layers.over_time import Recurrent, check_flags
+from graphnn.nn.layers.recurrent import GRU, LSTM, RNN
 
 MERGES = ("concat", "sum", "average", "multiply")
+OverTime = RNN | LSTM | GRU | Recurrent
+
+
+class _BothWays(Layer):
+    """Base of layers with two runs over time, the second in reverse, whose results are merged."""
+
+    merge: str
+    return_state: bool
+    _ahead: OverTime
+    _back: OverTime
+
+    def _check(self) -> None:
+        if self.merge not in MERGES:
+            raise ShapeError(f"{type(self).__name__}: merge is {self.merge!r}; it is one of {', '.join(MERGES)}")
+
+    def __call__(self, x: Value, *states: Value, lengths: Value | None = None, mask: Value | None = None) -> Any:
+        """The merged result for a sequence; `states` are the first states, those of the forward run first; `lengths` or `mask`
+        say which steps count."""
+        return self.within(self.call, x, *states, lengths=lengths, mask=mask)
+
+    def call(self, x: Value, *states: Value, lengths: Value | None = None, mask: Value | None = None) -> Any:
+        half = len(states) // 2
+        if len(states) % 2:
+            raise ShapeError(f"{type(self).__name__} takes initial states for both directions or none, not {len(states)}")
+        ahead, *last_ahead = self._ahead(x, *states[:half], lengths=lengths, mask=mask)
+        back, *last_back = self._back(x, *states[half:], lengths=lengths, mask=mask)
+        y = _merged(self.merge, ahead, back)
+        return (y, *last_ahead, *last_back) if self.return_state else y
 
 
 @dataclass(eq=False)
-class BidirectionalLSTM(Layer):
+class Bidirectional(_BothWays):
+    """y_t = merge(layer at t, the same kind of layer in reverse at t): (N, T, C) -> (N, T, 2 out), or (N, T, out).
+
+    `layer` is an RNN, LSTM, GRU or Recurrent: a pattern for the two, named forward and backward, each with parameters of its own;
+    `backward` is another pattern for the second. `merge` is "concat" (forward first), "sum", "average" or "multiply".
+    `return_sequences=False` of the layer merges the last results: the forward one after step
+    T - 1, the backward one after step 0. With its `return_state` the result is (y, *forward states, *backward states); first
+    states are given in that order. `lengths=` and `mask=` as for RNN. Schuster & Paliwal, 1997.
+
+    >>> import graphnn as gnn
+    >>> from graphnn import nn
+    >>> x = gnn.Input(("T", 3), name="x")
+    >>> str(nn.Bidirectional(nn.GRU(5))(x).type), str(nn.Bidirectional(nn.GRU(5), merge="sum")(x).type)
+    ('f32[N,T,10]', 'f32[N,T,5]')
+    """
+
+    layer: OverTime
+    merge: str = "concat"
+    backward: OverTime | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check()
+        for label, layer, reverse in (("layer", self.layer, False), ("backward", self.backward, True)):
+            if layer is None and label == "backward":
+                continue
+            if not isinstance(layer, OverTime):
+                raise ShapeError(f"Bidirectional: {label} is {layer!r}; it is an RNN, LSTM, GRU or Recurrent layer")
+            if layer.reverse is not reverse:
+                raise ShapeError(f"Bidirectional: {label} has reverse={layer.reverse}; it must be {reverse} there")
+        other = self.backward or _afresh(self.layer, reverse=True)
+        if (other.return_state, other.return_sequences) != (self.layer.return_state, self.layer.return_sequences):
+            raise ShapeError("Bidirectional: layer and backward differ in return_state or return_sequences")
+        self.return_state = self.layer.return_state
+        self._ahead = _afresh(self.layer, return_state=True, name="forward")
+        self._back = _afresh(other, return_state=True, name="backward")
+
+
+def _afresh(layer: OverTime, **changes: Any) -> OverTime:
+    """Another layer of the same arguments, with parameters of its own."""
+    if isinstance(layer, Recurrent):
+        changes["cell"] = replace(layer.cell)
+    return replace(layer, **changes)
+
+
+@dataclass(eq=False)
+class BidirectionalLSTM(_BothWays):
     """y_t = merge(forward LSTM at t, backward LSTM at t): (N, T, C) -> (N, T, 2 out_features), or (N, T, out_features).
 
     `merge` is "concat" (forward first), "sum", "average" or "multiply". The arguments beside it are those of LSTM; parameters are
     named forward/... and backward/... . `return_sequences=False` merges the last states: the forward one after step T - 1, the
     backward one after step 0. `return_state` gives (y, h, c, h, c), forward first; first states are given in that order.
-    `lengths=n` as for LSTM. Schuster & Paliwal, 1997; Graves & Schmidhuber, 2005.
+    `lengths=` and `mask=` as for LSTM. Schuster & Paliwal, 1997; Graves & Schmidhuber, 2005.
 
     >>> import graphnn as gnn
     >>> from graphnn import nn
@@ -38,35 +113,18 @@ class BidirectionalLSTM(Layer):
     merge: str = "concat"
     bias: bool = True
     forget_bias: float = 0.0
-    init: str | Initializer = "glorot_uniform"
+    init: Init = "glorot_uniform"
     return_sequences: bool = True
     return_state: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.merge not in MERGES:
-            raise ShapeError(f"BidirectionalLSTM: merge is {self.merge!r}; it is one of {', '.join(MERGES)}")
-        for label in ("return_sequences", "return_state"):
-            if not isinstance(getattr(self, label), bool):
-                raise ShapeError(f"BidirectionalLSTM: {label} is {getattr(self, label)!r}; it is True or False")
+        self._check()
+        check_flags(self, "return_sequences", "return_state")
         self._ahead, self._back = (
             LSTM(self.out_features, self.activation, self.gate_activation, self.bias, self.forget_bias, self.init,
                  return_sequences=self.return_sequences, return_state=True, reverse=reverse, name=name)
             for name, reverse in (("forward", False), ("backward", True)))
-
-    def __call__(self, x: Value, *states: Value, lengths: Value | None = None) -> Any:
-        """The merged result for a sequence; `states` are the first states, `lengths` how many steps each example has."""
-        return super().__call__(x, *states, *given_lengths(lengths, "BidirectionalLSTM"))
-
-    def call(self, x: Value, *rest: Value) -> Any:
-        ragged = bool(rest) and not rest[-1].dtype.is_float
-        lengths, states = (rest[-1], rest[:-1]) if ragged else (None, rest)
-        if len(states) not in (0, 4):
-            raise ShapeError(f"BidirectionalLSTM takes 4 initial states (h, c, h, c; forward first) or none, not {len(states)}")
-        ahead, *last_ahead = self._ahead(x, *states[:2], lengths=lengths)
-        back, *last_back = self._back(x, *states[2:], lengths=lengths)
-        y = _merged(self.merge, ahead, back)
-        return (y, *last_ahead, *last_back) if self.return_state else y
 
 
 def _merged(how: str, a: Value, b: Value) -> Value:
