@@ -25,6 +25,13 @@ class History:
         for name in dict.fromkeys([*self.columns, *row]):    # in order: a set's order changes from process to process
             self.columns.setdefault(name, [float("nan")] * rows).append(float(row.get(name, float("nan"))))
 
+    def amend(self, row: Mapping[str, float]) -> None:
+        """Add numbers to the last epoch. Raises VerifyError before the first."""
+        if not len(self):
+            raise VerifyError("the history has no epoch yet to which numbers could be added")
+        for name, value in row.items():
+            self.columns.setdefault(name, [float("nan")] * len(self))[-1] = float(value)
+
     def __getitem__(self, name: str) -> list[float]:
         if name not in self.columns:
             raise VerifyError(f"the history has no {name!r}; it has {', '.join(self.columns) or 'nothing yet'}")

@@ -24,13 +24,14 @@ class Metric:
 
     The graph of a step gives a few sums for each batch (`sums`), which are added up over the batches in float64; `value` makes
     the number of the totals. A metric that needs every example has `collects = True` and gives arrays (`collected`) with one
-    entry an example, which are joined along their first axis for `value`.
+    entry an example, which are joined along their first axis for `value`. `better` says whether "max" or "min" is better.
 
     `name` is the column in the history, by default the class's name in lower case. `weight` has the leading axes of the
     entries, usually (N,); None is 1 everywhere. Over no weight at all a metric is NaN.
     """
 
     collects: ClassVar[bool] = False
+    better: ClassVar[str] = "max"
     name: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -100,6 +101,7 @@ class LossMetric(Metric):
     'cross_entropy'
     """
 
+    better: ClassVar[str] = "min"
     loss: Loss | Any
 
     def __post_init__(self) -> None:

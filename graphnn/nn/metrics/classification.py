@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -270,6 +270,7 @@ class Perplexity(Metric):
     4.0
     """
 
+    better: ClassVar[str] = "min"
     from_logits: bool = True
     ignore_index: int | None = -100
 

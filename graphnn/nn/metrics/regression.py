@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ class MeanSquaredError(MeanMetric):
     3.0
     """
 
+    better: ClassVar[str] = "min"
+
     @property
     def label(self) -> str:
         return self.name or "mean_squared_error"
@@ -38,6 +40,8 @@ class MeanAbsoluteError(MeanMetric):
     >>> nn.metrics.MeanAbsoluteError().label
     'mean_absolute_error'
     """
+
+    better: ClassVar[str] = "min"
 
     @property
     def label(self) -> str:
