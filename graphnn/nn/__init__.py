@@ -56,6 +56,7 @@ from graphnn.nn.layers.norm import GroupNorm, LayerNorm1D, LayerNorm2D
 from graphnn.nn.layers.over_time import Cell, Recurrent
 from graphnn.nn.layers.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from graphnn.nn.layers.shape import GlobalPool, Reshape, UpSampling2D
+from graphnn.nn.layers.sparse_evolution import SparseEvolution
 from graphnn.nn.losses import (
     BinaryCrossEntropy,
     CrossEntropy,

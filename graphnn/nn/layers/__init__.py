@@ -12,3 +12,4 @@ from graphnn.nn.layers.over_time import Cell, Recurrent
 from graphnn.nn.layers.pool import Pool2D
 from graphnn.nn.layers.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from graphnn.nn.layers.shape import Flatten, GlobalPool, Reshape, UpSampling2D
+from graphnn.nn.layers.sparse_evolution import SparseEvolution
