@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from graphnn.ir.op import Sample
-from graphnn.ir.ops.index import CheckIndex, Gather, OneHot, ScatterAdd
+from graphnn.ir.ops.index import CheckIndex, FirstEqual, Gather, OneHot, ScatterAdd
 from graphnn.ir.types import f32, i64
 from tests.helpers import assert_same_bits
 from tests.runtime.lowered import Failed, check_sample, run_op
 
-OPS = (Gather, ScatterAdd, OneHot, CheckIndex)
+OPS = (Gather, ScatterAdd, OneHot, FirstEqual, CheckIndex)
 RNG = np.random.default_rng(0)
 
 
@@ -44,12 +44,22 @@ def test_a_large_one_hot() -> None:
     assert_same_bits(run_op(OneHot(1000, f32), ids)[0], np.eye(1000, dtype=np.float32)[ids])
 
 
+@pytest.mark.parametrize("size", [1, 40, 100_000])
+def test_first_equal_places_of_many_ids(size) -> None:
+    ids = RNG.integers(0, size, 3000)
+    seen: dict[int, int] = {}
+    expected = np.array([seen.setdefault(int(i), m) for m, i in enumerate(ids)])
+    for _ in range(2):
+        assert_same_bits(run_op(FirstEqual(size), ids)[0], expected)
+
+
 @pytest.mark.parametrize("wrong", [-1, 7, 2**40, -2**63])
 def test_wrong_ids_are_refused(wrong) -> None:
     ids = np.zeros(70_000, np.int64)
     ids[69_999] = wrong
     x, updates = np.ones((7, 2)), np.ones((70_000, 2))
-    cases = [(CheckIndex(0, 7, "id"), ids), (Gather(0), x, ids), (ScatterAdd(0), x, ids, updates), (OneHot(7, i64), ids)]
+    cases = [(CheckIndex(0, 7, "id"), ids), (Gather(0), x, ids), (ScatterAdd(0), x, ids, updates), (OneHot(7, i64), ids),
+             (FirstEqual(7), ids)]
     for op, *arrays in cases:
         with pytest.raises(Failed, match="1"):
             run_op(op, *arrays)

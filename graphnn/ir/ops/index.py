@@ -163,6 +163,37 @@ class OneHot(Op):
 
 
 @dataclass(frozen=True)
+class FirstEqual(Op):
+    """For each id the first position that has the same id: by it rows of one destination are joined. Ids lie in [0, size)."""
+
+    name = "first_equal"
+    fusion = Fusion.OPAQUE
+    size: Size
+
+    def infer(self, ids: TensorType) -> Types:
+        require_integer(ids)
+        if ids.rank != 1:
+            raise ShapeError(f"takes ids of one axis, not {ids}")
+        return (ids.of_dtype(DType.i64),)
+
+    def numpy(self, ids: np.ndarray) -> np.ndarray:
+        check_ids(ids, 0, check_bound_size(self.size), "id")
+        _, first, which = np.unique(ids, return_index=True, return_inverse=True)
+        return first[which.reshape(-1)].astype(np.int64)
+
+    def failure(self, code: int) -> str:
+        return f"an id lies outside [0, {self.size})"
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        for dtype in (np.int32, np.int64):
+            yield Sample(cls(5), (np.array([3, 0, 3, 4, 0, 3], dtype),), ("N",))
+        yield Sample(cls(N), (np.array([2, 1, 2]),), ("N",))
+        yield Sample(cls(1), (np.array([0]),), ("N",))
+        yield Sample(cls(3), (np.zeros(0, np.int64),), ("N",))
+
+
+@dataclass(frozen=True)
 class CheckIndex(Op):
     """ids themselves; NumericsError, before any state is written, when one lies outside [low, high)."""
 

@@ -1,4 +1,4 @@
-"""Rows by number: gather, scatter_add, one_hot, and the range check of ids.
+"""Rows by number: gather, scatter_add, one_hot, equal ids, and the range check of ids.
 
 A kernel that is given an id out of range returns 1 and touches no memory outside its operands, whether or not a check came
 before it: a graph may come from a stranger. scatter_add hands each destination to one tile, which sees all ids in their
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from math import prod
 
 from graphnn.ir.graph import Node
-from graphnn.ir.ops.index import CheckIndex, Gather, OneHot, ScatterAdd
+from graphnn.ir.ops.index import CheckIndex, FirstEqual, Gather, OneHot, ScatterAdd
 from graphnn.runtime.kernels.copy import copy_row
 from graphnn.runtime.lowering import Lowering, lowers
 from graphnn.runtime.row import Kernel, Row
@@ -69,6 +69,17 @@ def scatter_rows(node: Node, at: Lowering) -> list[Row]:
     kernel = Kernel.of(f"{_BUILDERS}:scatter_add", dtype=str(base.dtype), ids=str(ids.dtype))
     args = (at.address(ids), at.address(updates), at.address(y), size, inner, many, parts)
     return [*rows, Row(kernel, args, outer * parts)]
+
+
+@lowers(FirstEqual)
+def first_equal_rows(node: Node, at: Lowering) -> list[Row]:
+    op, (ids,), y = at.op, node.inputs, node.output
+    assert isinstance(op, FirstEqual)
+    n, size = prod(at.shape(ids)), at.bind(op.size)
+    if n == 0:
+        return []
+    kernel = Kernel.of(f"{_BUILDERS}:first_equal", ids=str(ids.dtype))
+    return [Row(kernel, (at.address(ids), at.address(y), at.scratch("places", 8 * size), n, size))]
 
 
 @lowers(OneHot)
@@ -153,6 +164,32 @@ def scatter_add(dtype: str, ids: str) -> Callable[..., int]:
                 for e in range(inner):
                     target[e] = target[e] + source[e]
                     k.independent()
+        return 0
+
+    return kernel
+
+
+def first_equal(ids: str) -> Callable[..., int]:
+    """args: ids, y, a place for each possible id, ids, possible ids.
+
+    The places are not cleared, which would cost a table's length: a place is believed where it stands before and has the id.
+    From an id's first occurrence on its place is right, whatever was there.
+    """
+    from graphnn.runtime import intrinsics as k
+
+    id_pointer = k.POINTER[ids]
+
+    def kernel(args, tile, scratch):
+        ids_, y, places, size = id_pointer(args[0]), k.i64_pointer(args[1]), k.i64_pointer(args[2]), args[4]
+        for m in range(args[3]):
+            i = k.to_i64(ids_[m])
+            if i < 0 or i >= size:
+                return 1
+            first = places[i]
+            if first < 0 or first >= m or k.to_i64(ids_[first]) != i:
+                first = m
+                places[i] = m
+            y[m] = first
         return 0
 
     return kernel
