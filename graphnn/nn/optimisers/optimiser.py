@@ -22,6 +22,7 @@ from graphnn.nn.arguments import is_number
 from graphnn.nn.described import DescriptionError
 from graphnn.nn.initialisers import Constant, zeros
 from graphnn.nn.layer import snake_case
+from graphnn.nn.optimisers.rows import Rows
 from graphnn.nn.schedulers import Scheduler, as_scheduler
 
 Updates = list[tuple[Value, Value]]
@@ -51,6 +52,10 @@ class Optimizer:
     learning rate at every step, `lr` is the same written as a rate beside the optimiser's. A list of dictionaries with the
     pattern (or patterns) under "params" does as well. A pattern that fits no parameter is warned of.
 
+    With `sparse` the step of a table whose rows are looked up by id (an embedding) costs what these rows cost: all others stay
+    as they are, their slots too, without decay of moments or weights until they are looked up again. A row looked up several
+    times in a step gets one update, by the sum. Other parameters are updated as ever.
+
     Every slot and count is a state: saved and loaded, training goes on bit for bit. Frozen parameters are not handed in.
     """
 
@@ -62,6 +67,7 @@ class Optimizer:
     clip_value: float | None = field(default=None, kw_only=True)
     clip_norm: float | None = field(default=None, kw_only=True)
     clip_global_norm: float | None = field(default=None, kw_only=True)
+    sparse: bool = field(default=False, kw_only=True)
     groups: Groups | None = field(default=None, kw_only=True, hash=False)
     name: str | None = field(default=None, kw_only=True)
 
@@ -76,6 +82,7 @@ class Optimizer:
         if not isinstance(self.lr, Scheduler):
             self._require_number("lr", 0.0, None)
         self._require_number("weight_decay", 0.0, None)
+        self._require(isinstance(self.sparse, bool), f"sparse is {self.sparse!r}; it must be True or False")
         for clip in ("clip_value", "clip_norm", "clip_global_norm"):
             value = getattr(self, clip)
             self._require(value is None or (is_number(value) and value > 0), f"{clip} is {value!r}; it must be a number above 0")
@@ -115,13 +122,15 @@ class Optimizer:
             for pattern in self.groups or ():
                 if not any(fits(str(pattern), param.name) for param in params):
                     warn(f"{self.label}: the group {pattern!r} fits none of the {len(params)} parameters", stacklevel=2)
-            grads = self._clipped(params, grads)
+            rows = self._rows(params, grads)
+            small = self._clipped(params, [rows[i].sums if i in rows else g for i, g in enumerate(grads)])
             for own, scale, which in self._by_group(params):
                 rate = lr if scale == 1 else lr * scale
-                ps, gs = [params[i] for i in which], [grads[i] for i in which]
-                if own.weight_decay and not own.decoupled:
-                    gs = [g + own.weight_decay * p for p, g in zip(ps, gs, strict=True)]
-                result += own._counted_updates(step, rate, ps, gs)
+                dense = [i for i in which if i not in rows]
+                result += own._decayed_updates(step, rate, [params[i] for i in dense], [small[i] for i in dense])
+                for table in (replace(rows[i], sums=small[i]) for i in which if i in rows):
+                    param, grad = table.stand_ins()
+                    result += table.updates(own._decayed_updates(step, rate, [param], [grad]), param, grad)
             return result
 
     def _updates(self, lr: Value, params: Sequence[Value], grads: Sequence[Value]) -> Updates:
@@ -130,6 +139,16 @@ class Optimizer:
     def _counted_updates(self, step: Value, lr: Value, params: Sequence[Value], grads: Sequence[Value]) -> Updates:
         """`_updates` for optimisers that need the number of steps made before; these have `counts` True."""
         return self._updates(lr, params, grads)
+
+    def _decayed_updates(self, step: Value, lr: Value, params: Sequence[Value], grads: Sequence[Value]) -> Updates:
+        if self.weight_decay and not self.decoupled:
+            grads = [g + self.weight_decay * p for p, g in zip(params, grads, strict=True)]
+        return self._counted_updates(step, lr, params, grads) if params else []
+
+    def _rows(self, params: Sequence[Value], grads: Sequence[Value]) -> dict[int, Rows]:
+        """The gradients that are taken as rows, by position."""
+        found = {i: Rows.of(params[i], grads[i]) for own, _, which in self._by_group(params) if own.sparse for i in which}
+        return {i: rows for i, rows in found.items() if rows is not None}
 
     def _slot(self, param: Value, label: str) -> Value:
         """A state of the parameter's type, 0 at first."""
