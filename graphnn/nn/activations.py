@@ -40,7 +40,13 @@ class ActivationLayer(Layer):
 
 @dataclass(eq=False)
 class Identity(ActivationLayer):
-    """f(x) = x."""
+    """f(x) = x.
+
+    >>> import graphnn as gnn
+    >>> from graphnn import nn
+    >>> str(nn.Identity()(gnn.Input((3,), name="x")).type)
+    'f32[N,3]'
+    """
 
     def call(self, x: Value) -> Value:
         return x
@@ -48,7 +54,12 @@ class Identity(ActivationLayer):
 
 @dataclass(eq=False)
 class ReLU(ActivationLayer):
-    """f(x) = max(x, 0); the derivative at 0 is 0."""
+    """f(x) = max(x, 0); the derivative at 0 is 0.
+
+    >>> from graphnn import nn
+    >>> layer = nn.FullyConnected(8, activation="relu")
+    >>> layer = nn.FullyConnected(8, activation=nn.ReLU())                # the same
+    """
 
     def call(self, x: Value) -> Value:
         return ir.relu(x)
@@ -56,7 +67,11 @@ class ReLU(ActivationLayer):
 
 @dataclass(eq=False)
 class Tanh(ActivationLayer):
-    """f(x) = tanh(x)."""
+    """f(x) = tanh(x).
+
+    >>> from graphnn import nn
+    >>> layer = nn.FullyConnected(8, activation="tanh")
+    """
 
     def call(self, x: Value) -> Value:
         return ir.tanh(x)
@@ -64,7 +79,13 @@ class Tanh(ActivationLayer):
 
 @dataclass(eq=False)
 class Sigmoid(ActivationLayer):
-    """f(x) = 1 / (1 + exp(-x)), without overflow for any x."""
+    """f(x) = 1 / (1 + exp(-x)), without overflow for any x.
+
+    >>> import graphnn as gnn
+    >>> from graphnn import nn
+    >>> str(nn.Sigmoid()(gnn.Input((3,), name="x")).type)
+    'f32[N,3]'
+    """
 
     def call(self, x: Value) -> Value:
         return ir.sigmoid(x)
@@ -72,7 +93,13 @@ class Sigmoid(ActivationLayer):
 
 @dataclass(eq=False)
 class Softmax(ActivationLayer):
-    """f(x) = exp(x) / sum(exp(x)) along `axis`; the maximum is subtracted first, so no finite x overflows."""
+    """f(x) = exp(x) / sum(exp(x)) along `axis`; the maximum is subtracted first, so no finite x overflows.
+
+    >>> import graphnn as gnn
+    >>> from graphnn import nn
+    >>> str(nn.Softmax(axis=-1)(gnn.Input((3,), name="x")).type)
+    'f32[N,3]'
+    """
 
     axis: int = -1
 
@@ -107,7 +134,11 @@ class Affine(ActivationLayer):
 
 @dataclass(eq=False)
 class LeakyReLU(ActivationLayer):
-    """f(x) = x for x > 0, else alpha x; f'(0) = alpha. (Maas et al., 2013)"""
+    """f(x) = x for x > 0, else alpha x; f'(0) = alpha. (Maas et al., 2013)
+
+    >>> from graphnn import nn
+    >>> layer = nn.FullyConnected(8, activation="leaky_relu(alpha=0.3)")  # as in numpy-ml
+    """
 
     alpha: float = 0.01
 
@@ -145,6 +176,9 @@ class SELU(ActivationLayer):
     """f(x) = scale x for x > 0, else scale alpha (exp(x) - 1), with scale 1.0507 and alpha 1.6733; f'(0) = scale alpha.
 
     (Klambauer et al., 2017)
+
+    >>> from graphnn import nn
+    >>> layer = nn.FullyConnected(8, activation="selu", init="lecun_normal")
     """
 
     def call(self, x: Value) -> Value:
@@ -153,7 +187,13 @@ class SELU(ActivationLayer):
 
 @dataclass(eq=False)
 class Exponential(ActivationLayer):
-    """f(x) = exp(x)."""
+    """f(x) = exp(x).
+
+    >>> import graphnn as gnn
+    >>> from graphnn import nn
+    >>> str(nn.Exponential()(gnn.Input((3,), name="x")).type)
+    'f32[N,3]'
+    """
 
     def call(self, x: Value) -> Value:
         return ir.exp(x)
@@ -161,7 +201,11 @@ class Exponential(ActivationLayer):
 
 @dataclass(eq=False)
 class SoftPlus(ActivationLayer):
-    """f(x) = log(1 + exp(x)), without overflow for any x."""
+    """f(x) = log(1 + exp(x)), without overflow for any x.
+
+    >>> from graphnn import nn
+    >>> layer = nn.FullyConnected(8, activation="softplus")
+    """
 
     def call(self, x: Value) -> Value:
         return ir.softplus(x)
@@ -214,7 +258,11 @@ class GELU(ActivationLayer):
 
 @dataclass(eq=False)
 class SiLU(ActivationLayer):
-    """f(x) = x / (1 + exp(-x)), also called swish. (Elfwing et al., 2018)"""
+    """f(x) = x / (1 + exp(-x)), also called swish. (Elfwing et al., 2018)
+
+    >>> from graphnn import nn
+    >>> layer = nn.FullyConnected(8, activation="silu")
+    """
 
     def call(self, x: Value) -> Value:
         return ir.silu(x)
@@ -222,7 +270,11 @@ class SiLU(ActivationLayer):
 
 @dataclass(eq=False)
 class Mish(ActivationLayer):
-    """f(x) = x tanh(log(1 + exp(x))). (Misra, 2020)"""
+    """f(x) = x tanh(log(1 + exp(x))). (Misra, 2020)
+
+    >>> from graphnn import nn
+    >>> layer = nn.FullyConnected(8, activation="mish")
+    """
 
     def call(self, x: Value) -> Value:
         return x * ir.tanh(ir.softplus(x))
@@ -230,7 +282,11 @@ class Mish(ActivationLayer):
 
 @dataclass(eq=False)
 class HardSwish(ActivationLayer):
-    """f(x) = x times x / 6 + 1/2 kept within [0, 1]; f'(-3) = 0 and f'(3) = 1. (Howard et al., 2019)"""
+    """f(x) = x times x / 6 + 1/2 kept within [0, 1]; f'(-3) = 0 and f'(3) = 1. (Howard et al., 2019)
+
+    >>> from graphnn import nn
+    >>> layer = nn.FullyConnected(8, activation="hard_swish")
+    """
 
     def call(self, x: Value) -> Value:
         inner = x * (x * (1.0 / 6.0) + 0.5)

@@ -354,4 +354,6 @@ def as_initialiser(init: Init, activation: Activation = None) -> Initializer:
     if isinstance(init, type) or not callable(init):
         raise DescriptionError(f"{init!r} is no initialiser; give a name ({', '.join(BY_NAME)}) or a function "
                                "(shape, dtype, rng) -> array")
-    return replace(init, gain=calc_gain(activation)) if isinstance(init, _ByGain) and init.gain is None else init
+    if activation is None or not isinstance(init, _ByGain) or init.gain is not None:
+        return init
+    return replace(init, gain=calc_gain(activation))

@@ -14,7 +14,7 @@ from graphnn.nn.schedulers.scheduler import ByStep
 
 @dataclass(frozen=True)
 class ConstantScheduler(ByStep):
-    """lr, always.
+    """lr(t) = lr, at every step t.
 
     >>> from graphnn import nn
     >>> nn.ConstantScheduler(0.1).rates(3).tolist()
