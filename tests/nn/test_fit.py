@@ -305,7 +305,7 @@ def model_loss_before(x: np.ndarray, y: np.ndarray) -> float:
 
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("rich")
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     dense().compile("adam", "cross_entropy", ["accuracy"]).fit(*examples(), epochs=2, batch_size=4)
     shown = capsys.readouterr().out
     for word in ("epoch 1/2", "epoch 2/2", "loss", "accuracy", "examples/s"):
@@ -313,7 +313,7 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 
 def test_without_rich_lines_are_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setitem(sys.modules, "rich.progress", None)
     dense().compile("adam", "cross_entropy").fit(*examples())
     assert capsys.readouterr().out.startswith("epoch 1/1  loss ")
