@@ -134,6 +134,7 @@ def _place_results(
         staged[old] = _staging_value(old)
         first.append((old, staged[old]))
 
+    results = {root.get(v, v) for v in graph.results}
     last_check = max((i for i, node in enumerate(graph.nodes) if checks_range(node)), default=-1)
 
     def finish(value: Value, slot: Slot) -> None:
@@ -148,8 +149,22 @@ def _place_results(
                 and _all_read_before(graph, source, slot.index, root, readers, position))
         ):
             fixed[source] = slot
+            if slot.kind == "state":
+                chain(source, slot)
         else:
             last.append((value, slot))
+
+    def chain(value: Value, slot: Slot) -> None:
+        """A value made in the state's memory in step with another, as by two row updates: that one is made there too."""
+        node = value.node
+        for _, j in (pair for pair in node.op.in_place(*(v.type for v in node.inputs)) if pair[0] == value.index):
+            before = root.get(node.inputs[j], node.inputs[j])
+            if (before.type == value.type and before not in fixed and before not in results
+                    and set(readers[before]) == {position[node]} and _in_step(node, value.index, before, root)
+                    and position[before.node] > last_check
+                    and _all_read_before(graph, before, slot.index, root, readers, position)):
+                fixed[before] = slot
+                return chain(before, slot)
 
     for state, new in graph.updates:                     # states first: in place saves a copy of a parameter
         if root.get(new, new) != state:

@@ -162,6 +162,25 @@ def test_a_state_is_not_written_before_the_last_range_check() -> None:
     assert planned(last, N=3).slot(new).kind == "state"
 
 
+def test_row_updates_of_one_state_are_all_made_in_its_memory() -> None:
+    given = [("ids", "i64[N]"), ("other", "i64[2]"), ("g", "f32[N,4]"), ("h", "f32[2,4]")]
+    ids, other, g, h = inputs = [placeholder(*named) for named in given]
+    table = parameter("table", (9, 4))
+    once = gnn.scatter_add(table, ids, g)
+    twice = gnn.scatter_add(once, other, h)
+
+    def kinds(outputs: list[Value]) -> list[str]:
+        graph = DEFAULT(Graph.of("rows", inputs, outputs, updates=[(table, twice)]))
+        plan = planned(graph, N=3)
+        return [plan.slot(node.output).kind for node in graph.nodes if node.op.name == "scatter_add"]
+
+    assert kinds([]) == ["state", "state"]
+    assert kinds([gnn.sum(table)]) == ["state", "state"]                  # read before both
+    assert kinds([once]) == ["output", "state"]
+    assert kinds([gnn.exp(table) * gnn.sum(once)])[0] == "arena"          # the old table is read after the first
+    assert kinds([gnn.sum(once)])[0] == "arena"                           # the first is read by somebody else too
+
+
 def test_constants_take_no_room() -> None:
     c = constant(np.zeros(1000, np.float32))
     x = x_of("f32[1000]")
