@@ -1,7 +1,7 @@
 """What an optimiser is: the next value of each parameter, written in IR, so that a whole training step is one compiled graph.
 
-The learning rate is a state, `<name>/lr`: set it between steps without compiling again, or give a scheduler, which sets it in
-the step.
+The learning rate of the next step is a state, `<name>/lr`: set it between steps without compiling again, or give a scheduler,
+which sets it at the end of each step.
 """
 
 from __future__ import annotations
