@@ -152,7 +152,7 @@ def test_an_embedding_learns_in_a_model(backend: str, tmp_path: Any) -> None:
 def test_an_id_out_of_range_changes_nothing() -> None:
     step = gnn.compile(step_graph(nn.Adam(sparse=True)))
     before = step.state.arrays()
-    with pytest.raises(gnn.GraphnnError, match="id.* out"):
+    with pytest.raises(gnn.GraphnnError, match=r"id.* out"):
         step(np.array([[1, V]]), np.array([1], np.int32))
     assert all(array.tobytes() == before[name].tobytes() for name, array in step.state.arrays().items())
 
