@@ -28,6 +28,7 @@ from graphnn.nn.callbacks import (
     ReduceLROnPlateau,
     TerminateOnNaN,
 )
+from graphnn.nn.evolution import Rewire, rewired, rewiring
 from graphnn.nn.history import History
 from graphnn.nn.initialisers import (
     Constant,

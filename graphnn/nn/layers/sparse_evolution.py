@@ -34,9 +34,10 @@ class SparseEvolution(Layer):
     round(p in out) are. Only these are stored, `weight` [entries], and multiplied; memory and time go with them. `init` gives
     their first values, its fans being the mean numbers of entries at a neuron; b is 0 at first, absent with `bias=False`.
 
-    Rewiring: of the n weights >= 0 the floor(zeta n) closest to 0 go, and so of those < 0, and as many come at places drawn uniformly from
-    all without a weight then, those just left included, with new values, and 0 in the optimiser's states. Their number never
-    changes. Draws depend on the model's seed, the layer's name and the number of training steps alone.
+    `nn.Rewire` rewires between epochs, `nn.rewiring` and `nn.rewired` by a graph of your own: of the n weights >= 0 the
+    floor(zeta n) closest to 0 go, and so of those < 0; as many come, at places drawn uniformly from all that have no weight
+    then, those just left included, with new values, and 0 in the optimiser's states. Their number never changes. All draws
+    depend on the model's seed, the layer's name and the number of training steps alone.
 
     Raises ShapeError when out_features or epsilon is not positive, or zeta is outside [0, 1]. (Mocanu et al., 2018)
 
@@ -77,6 +78,7 @@ class SparseEvolution(Layer):
         self.weight = self.param("weight", (self.entries,), values, dtype=x.dtype)
         self.pattern = self.state("pattern", (3, self.entries), draw, dtype=DType.i32)
         self.share = self.state("zeta", (), Constant(self.zeta), dtype=DType.f64)
+        self.draws = self.state("draws", (), _start, dtype=DType.i64)
         self.fresh = self.state("fresh", (FRESH,), values, dtype=x.dtype)
         self.offset = self.param("bias", (self.out_features,), zeros, dtype=x.dtype) if self.bias else None
 
@@ -91,9 +93,9 @@ class SparseEvolution(Layer):
         y = y if x.rank == 2 else ir.reshape(y, (*x.shape[:-1], self.out_features))
         y = y if whole else self._activate(y)
         # What rewiring needs is part of the network, and so of its file.
-        for kept in (self.share, self.fresh):
-            y = with_update(y, kept, kept)
-        return self.advance(y)
+        for kept, after in ((self.share, self.share), (self.fresh, self.fresh), (self.draws, self.draws + 1)):
+            y = with_update(y, kept, after)
+        return y
 
     # ------------------------------------------------------------------------------------------ looking inside
 
@@ -122,6 +124,11 @@ def _elementwise(activation: Activation, function: object) -> bool:
     """Whether an activation is known to treat each number alone, so that the order of axes does not matter to it."""
     owner = getattr(function, "__self__", None)
     return activation is None or (isinstance(owner, ActivationLayer) and not isinstance(owner, Softmax))
+
+
+def _start(shape: tuple[int, ...], dtype: DTypeOf, rng: np.random.Generator) -> np.ndarray:
+    """Where a layer begins to count its draws: far from where another does, so that they share no numbers."""
+    return rng.integers(0, 1 << 62, shape, dtype)
 
 
 @dataclass(frozen=True)
