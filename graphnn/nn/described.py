@@ -182,8 +182,8 @@ def _value(node: ast.expr, depth: int) -> Any:
         values = [_value(item, depth + 1) for item in node.elts]
         return tuple(values) if isinstance(node, ast.Tuple) else values
     if isinstance(node, ast.Dict):
-        keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
-        assert all(isinstance(key, (str, int)) for key in keys)
+        keys = [None if key is None else _value(key, depth + 1) for key in node.keys]
+        assert all(type(key) in (str, int) for key in keys)
         return _each_once(keys, node.values, depth + 1)
     if isinstance(node, ast.Name):
         if node.id.lower() in ("true", "false", "none", "null"):
@@ -212,7 +212,7 @@ def _text(value: Any) -> str:
     if value is None or isinstance(value, (bool, int, float, str)):
         return repr(value)
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key!r}: {_text(inner)}" for key, inner in value.items()) + "}"
+        return "{" + ", ".join(f"{_key(key)!r}: {_text(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list):
         return f"[{', '.join(map(_text, value))}]"
     if isinstance(value, tuple):
@@ -226,11 +226,17 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {_key(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         values = [_plain(inner) for inner in value]
         return tuple(values) if isinstance(value, tuple) else values
     return to_dict(value)
+
+
+def _key(key: Any) -> str | int:
+    if type(key) not in (str, int):
+        raise DescriptionError(f"{_short(key)} cannot be written as a key; use a string or a whole number")
+    return key
 
 
 def _short(thing: Any) -> str:

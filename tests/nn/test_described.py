@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import graphnn as gnn
 from graphnn import nn
@@ -62,6 +64,22 @@ def test_string_and_dictionary_make_an_equal_object(thing: Plan) -> None:
         assert to_dict(again) == to_dict(thing)
 
 
+LITERALS = st.recursive(
+    st.none() | st.booleans() | st.integers(-10 ** 30, 10 ** 30) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: (st.lists(inner, max_size=4) | st.tuples(inner) | st.tuples(inner, inner)
+                   | st.dictionaries(st.text() | st.integers(), inner, max_size=4)), max_leaves=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(LITERALS, LITERALS)
+def test_any_arguments_come_back_exactly(first: Any, second: Any) -> None:
+    thing = Plan(values=(Plan(values=second), first))
+    for spec in (describe(thing), to_dict(thing)):
+        inner, outer = made(spec).values
+        assert repr(outer) == repr(first)                                   # True is not 1, -0.0 is not 0.0
+        assert repr(made(inner).values) == repr(second)
+
+
 def test_how_they_look() -> None:
     thing = Plan(NoamPlan(model_dim=64, name="critic"), values=(1,))
     assert describe(thing) == ("plan(rate=noam_plan(rate=0.5, values=(), label=None, model_dim=64, name='critic'), "
@@ -95,7 +113,8 @@ def test_a_bare_name_inside_is_a_name_or_a_string() -> None:
 
 
 def test_numpy_numbers_are_written_as_numbers() -> None:
-    assert describe(Plan(np.float64(0.1), (np.int64(3), np.bool_(True)))) == "plan(rate=0.1, values=(3, True), label=None)"
+    thing = Plan(np.float64(0.1), (np.int64(3), np.bool_(True)))
+    assert describe(thing) == "plan(rate=0.1, values=(3, True), label=None)"
     assert type(to_dict(Plan(np.float32(0.5)))["rate"]) is float
 
 
@@ -105,11 +124,13 @@ def test_nan_is_read() -> None:
 
 
 @pytest.mark.parametrize(("spec", "words"), [
-    ("plam", ["no plan 'plam'", "noam_plan, plan"]), ("", ["no plan ''"]), ({"name": "plam"}, ["'plam'", "noam_plan, plan"]),
+    ("plam", ["no plan 'plam'", "noam_plan, plan"]), ("", ["no plan ''"]),
+    ({"name": "plam"}, ["'plam'", "noam_plan, plan"]),
     ("plan(speed=1)", ["plan has no argument 'speed'", "rate, values, label"]),
     ({"name": "plan", "speed": 1}, ["no argument 'speed'", "rate"]), ({"name": "plan", 3: 1}, ["no argument 3"]),
     ("plan(rate=plan(sped=1))", ["no argument 'sped'"]), ("plan(rate=nown(sped=1))", ["no plan 'nown'"]),
-    ("noam_plan", ["noam_plan needs the argument 'model_dim'"]), ({"name": "noam_plan"}, ["needs the argument 'model_dim'"]),
+    ("noam_plan", ["noam_plan needs the argument 'model_dim'"]),
+    ({"name": "noam_plan"}, ["needs the argument 'model_dim'"]),
     ({"rate": 1}, ["under 'name'", "'plan'"]), ({"name": 3}, ["under 'name'"]), ({}, ["under 'name'"]),
     (None, ["NoneType None is no plan", "noam_plan, plan"]), (3, ["int 3"]), (["plan"], ["list ['plan']"]),
     (Plan, ["the class Plan is no plan"]), (nn.Tanh(), ["Tanh"]),
@@ -124,9 +145,11 @@ def test_nan_is_read() -> None:
     ("plan(rate=1+1)", ["not of the form"]), ("plan(rate=not 1)", ["not of the form"]), ("plan(rate=~1)", ["form"]),
     ("plan(rate=-True)", ["not of the form"]), ("plan(rate=-'a')", ["not of the form"]), ("plan(rate=1j)", ["form"]),
     ("plan(rate=b'a')", ["not of the form"]), ("plan(rate=...)", ["not of the form"]), ("plan(rate=f'{1}')", ["form"]),
-    ("plan(rate={1, 2})", ["not of the form"]), ("plan(rate={**a})", ["not of the form"]), ("plan(rate={(): 1})", ["form"]),
+    ("plan(rate={1, 2})", ["not of the form"]), ("plan(rate={**a})", ["not of the form"]),
+    ("plan(rate={(): 1})", ["form"]), ("plan(rate={True: 1})", ["form"]),
     ("plan(rate=(yield))", ["not of the form"]), ("plan(rate=a[0])", ["not of the form"]), ("plan(rate=\0)", ["form"]),
-    ("plan(rate=lambda: 1)", ["not of the form"]), ("plan(rate=(a:=1))", ["form"]), ("plan(rate=if)", ["not of the form"]),
+    ("plan(rate=lambda: 1)", ["not of the form"]), ("plan(rate=(a:=1))", ["form"]),
+    ("plan(rate=if)", ["not of the form"]),
     ("plan(rate=true)", ["true is no value; write True, False or None"]), ("plan(rate=none)", ["none is no value"]),
 ], ids=lambda given: str(given)[:40])
 def test_what_describes_nothing_is_refused_by_name(spec: Any, words: list[str]) -> None:
@@ -159,8 +182,8 @@ def test_dictionaries_without_end_are_refused() -> None:
         made(spec)
 
 
-@pytest.mark.parametrize("thing", [gnn.relu, object(), Plan, Plan(gnn.relu), Plan(values=(np.zeros(2),)), 3, "plan"],
-                         ids=lambda thing: type(thing).__name__)
+@pytest.mark.parametrize("thing", [gnn.relu, object(), Plan, Plan(gnn.relu), Plan(values=(np.zeros(2),)),
+                                   Plan(values={1.5: 2}), 3, "plan"], ids=lambda thing: type(thing).__name__)
 def test_what_cannot_be_written(thing: Any) -> None:
     for write in (describe, to_dict):
         with pytest.raises(DescriptionError, match="cannot be written"):
@@ -190,7 +213,8 @@ def test_every_activation_is_the_same_from_all_three(name: str) -> None:
 @pytest.mark.parametrize(("text", "expected"), [
     ("Affine(slope=1, intercept=0)", "affine(slope=1.0, intercept=0.0)"), ("Identity", "identity"), ("ReLU", "relu"),
     ("Leaky ReLU(alpha=0.3)", "leaky_relu(alpha=0.3)"), ("ELU(alpha=1.0)", "elu(alpha=1.0)"), ("SELU", "selu"),
-    ("Sigmoid", "sigmoid"), ("Hard Sigmoid", "hard_sigmoid(slope=0.16666666666666666, intercept=0.5)"), ("Tanh", "tanh"),
+    ("Sigmoid", "sigmoid"), ("Hard Sigmoid", "hard_sigmoid(slope=0.16666666666666666, intercept=0.5)"),
+    ("Tanh", "tanh"),
     ("Exponential", "exponential"), ("SoftPlus", "soft_plus")])
 def test_the_texts_of_numpy_ml_are_read(text: str, expected: str) -> None:
     assert str(read_activation(text)) == expected
@@ -209,7 +233,9 @@ def test_layers_take_activations_in_every_form(layer: Any, activation: Any) -> N
 
 
 def test_bad_activations() -> None:
-    for spec, words in (({"name": "relu", "name_": 1}, "no argument 'name_'"), ({"kind": "elu", "name": "a"}, "no name of"),
-                        ({"name": "elo"}, "no activation 'elo'"), (nn.ReLU, "is no activation"), (3, "3 is no activation")):
+    for spec, words in (({"name": "relu", "name_": 1}, "no argument 'name_'"),
+    ({"kind": "elu", "name": "a"}, "no name of"),
+                        ({"name": "elo"}, "no activation 'elo'"), (nn.ReLU, "is no activation"),
+                        (3, "3 is no activation")):
         with pytest.raises(DescriptionError, match=words):
             nn.FullyConnected(3, activation=spec)  # type: ignore[arg-type]
