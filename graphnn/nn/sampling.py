@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -56,21 +56,28 @@ class AliasSampler:
         self.require(count)
         if not self.replacement:
             return rng.choice(self.classes, count, replace=False, p=self.probabilities).astype(np.int64)
-        height, alias = self._columns
+        height, alias = self.tables["height"], self.tables["alias"]
         column = rng.integers(0, self.classes, count)
         return np.where(rng.random(count) < height[column], column, alias[column])
 
-    def draw(self, seed: Value, step: Value, shape: Sequence[Size | str], *, stream: int) -> Value:
+    @cached_property
+    def tables(self) -> dict[str, np.ndarray]:
+        """What draws in a graph look up, one number a class: a layer keeps them as states, so that its graphs stay small."""
+        return dict(zip(("height", "alias"), self._columns(), strict=True)) if self.replacement else {"mean": self._means()}
+
+    def draw(self, seed: Value, step: Value, shape: Sequence[Size | str], *, stream: int,
+             tables: Mapping[str, Value] | None = None) -> Value:
         """Classes as an i64 value of this shape, for seed, step (i64[]) and the number of the stream, as all random values.
 
-        Without replacement the shape is (count,).
+        Without replacement the shape is (count,). `tables` are the values of `tables`; constants when None.
         """
+        tables = {name: ir.constant(table) for name, table in self.tables.items()} if tables is None else tables
         if self.replacement:
-            return self._draw(seed, step, shape, stream)
+            return self._draw(seed, step, shape, stream, tables["height"], tables["alias"])
         if len(shape) != 1 or not isinstance(shape[0], int):
             raise ShapeError(f"draws without replacement have the shape (count,), not {tuple(shape)}")
         self.require(shape[0])
-        return self._draw_different(seed, step, shape[0], stream)
+        return self._draw_different(seed, step, shape[0], stream, tables["mean"])
 
     def require(self, count: int) -> None:
         """Raise NumericsError when `count` different classes are wanted and there are fewer."""
@@ -79,29 +86,24 @@ class AliasSampler:
             raise NumericsError(f"cannot draw {count} different classes: only {possible} of {self.classes} have a probability",
                                 hint="draw with replacement, or fewer")
 
-    def _draw(self, seed: Value, step: Value, shape: Sequence[Size | str], stream: int) -> Value:
-        height, alias = self._columns
+    def _draw(self, seed: Value, step: Value, shape: Sequence[Size | str], stream: int, height: Value, alias: Value) -> Value:
         # One number says both: which column, and how high in it. 53 bits are enough for both; u * classes < classes even rounded.
         place = ir.random_uniform(seed, step, shape, stream=stream, dtype="f64") * float(self.classes)
         column = ir.cast(place, "i64")
-        own = ir.less(place - ir.floor(place), ir.gather(ir.constant(height), column))
-        return ir.where(own, column, ir.gather(ir.constant(alias), column))
+        own = ir.less(place - ir.floor(place), ir.gather(height, column))
+        return ir.where(own, column, ir.gather(alias, column))
 
-    def _draw_different(self, seed: Value, step: Value, count: int, stream: int) -> Value:
+    def _draw_different(self, seed: Value, step: Value, count: int, stream: int, means: Value) -> Value:
         """The classes whose alarms ring first, when each rings at an exponential time with its probability as its rate.
 
         The times are a square table with the earliest of each row beside it, so that finding one more looks at one row.
         (Efraimidis & Spirakis, 2006)
         """
+        u = ir.random_uniform(seed, step, (self.classes,), stream=stream, dtype="f64")
+        times = ir.where(ir.less(0.0, means), -ir.log1p(-u) * means, math.inf)
         side = math.isqrt(self.classes - 1) + 1
         rows = -(-self.classes // side)
-        rates = np.zeros(rows * side)
-        rates[:self.classes] = self.probabilities
-        possible = rates > 0
-        u = ir.random_uniform(seed, step, (rows * side,), stream=stream, dtype="f64")
-        means = np.divide(1.0, rates, out=np.zeros_like(rates), where=possible)
-        times = ir.where(ir.constant(possible), -ir.log1p(-u) * ir.constant(means), math.inf)
-        table = ir.reshape(times, (rows, side))
+        table = ir.reshape(ir.pad(times, [(0, rows * side - self.classes)], math.inf), (rows, side))
 
         def next_class(earliest: Value, _: None) -> tuple[Value, Value]:
             row = ir.argmin(earliest)
@@ -114,7 +116,10 @@ class AliasSampler:
 
         return ir.scan(next_class, ir.min(table, 1), length=count)[1]
 
-    @cached_property
+    def _means(self) -> np.ndarray:
+        """The mean waiting time of each class, 1 / probability; 0 for those that never come."""
+        return np.divide(1.0, self.probabilities, out=np.zeros(self.classes), where=self.probabilities > 0)
+
     def _columns(self) -> tuple[np.ndarray, np.ndarray]:
         """Vose's tables: how much of each column is its class's own, and whose the rest is."""
         left = self.probabilities * self.classes

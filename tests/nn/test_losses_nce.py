@@ -10,6 +10,7 @@ import pytest
 import graphnn as gnn
 from graphnn import nn
 from graphnn.errors import DTypeError, GraphnnError, NumericsError, ShapeError
+from graphnn.nn.sampling import AliasSampler
 from tests.nn.networks import BACKENDS, notes
 
 RNG = np.random.default_rng(20)
@@ -37,10 +38,15 @@ def formula(x: np.ndarray, target: np.ndarray, negatives: np.ndarray, weight: np
     return result
 
 
+def log_expected(k: int, sampler: AliasSampler) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        return np.log(k * sampler.probabilities)
+
+
 def with_parameters(layer: nn.NCELoss, x: gnn.Value, target: gnn.Value, negatives: gnn.Value, weight: gnn.Value,
                     bias: gnn.Value) -> gnn.Value:
     """The loss as a function of its parameters too."""
-    layer.weight, layer.offset = weight, bias
+    layer.weight, layer.offset, layer._log_expected = weight, bias, gnn.constant(log_expected(layer.num_negatives, layer.sampler))
     return layer.each(x, target, negatives)
 
 

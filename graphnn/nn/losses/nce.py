@@ -74,13 +74,17 @@ class NCELoss(Layer):
             raise ShapeError(f"NCELoss: x is {x}; it must be (N, in) or (N, C, in)")
         self.weight = self.param("weight", (self.classes, x.shape[-1]), self._first, dtype=x.dtype)
         self.offset = self.param("bias", (self.classes,), zeros, dtype=x.dtype)
+        self._tables = {name: self._known(f"noise/{name}", table) for name, table in self.sampler.tables.items()}
+        with np.errstate(divide="ignore"):                                   # log 0: noise never gives that class
+            expected = np.log(self.num_negatives * self.sampler.probabilities).astype(x.dtype.numpy)
+        self._log_expected = self._known("noise/log_expected", expected)
 
     def call(self, x: Value, target: Value, negatives: Value | None = None) -> Value:
         self._check_ids(x, target, negatives)
         if negatives is not None:
             return reduce_entries(self.reduction, self.each(x, target, negatives), None, None)
         seed, step = self.randomness()
-        negatives = self.sampler.draw(seed, step, (self.num_negatives,), stream=self.stream())
+        negatives = self.sampler.draw(seed, step, (self.num_negatives,), stream=self.stream(), tables=self._tables)
         return self.advance(reduce_entries(self.reduction, self.each(x, target, negatives), None, None))
 
     def each(self, x: Value, target: Value, negatives: Value) -> Value:
@@ -109,9 +113,11 @@ class NCELoss(Layer):
         offsets = ir.gather(self.offset, ids, what="NCELoss: class")
         if not self.subtract_log_q:
             return offsets
-        with np.errstate(divide="ignore"):                                   # log 0: noise never gives that class
-            expected = np.log(self.num_negatives * self.sampler.probabilities)
-        return offsets - ir.gather(ir.constant(expected, offsets.dtype), ids, what="NCELoss: class")
+        return offsets - ir.gather(self._log_expected, ids, what="NCELoss: class")
+
+    def _known(self, label: str, table: np.ndarray) -> Value:
+        """An array as a state."""
+        return self.state(label, table.shape, lambda shape, dtype, rng: table.astype(dtype), dtype=ir.as_dtype(table.dtype))
 
     def _check_ids(self, x: Value, target: Value, negatives: Value | None) -> None:
         for name, ids in (("target", target), ("negatives", negatives)):
