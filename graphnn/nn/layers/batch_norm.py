@@ -8,10 +8,9 @@ from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.dims import product
 from graphnn.ir.graph import Value
-from graphnn.ir.ops.inputs import Initializer
 from graphnn.ir.types import TensorType
 from graphnn.nn.arguments import as_probability, require_float
-from graphnn.nn.initialisers import as_initialiser, ones, zeros
+from graphnn.nn.initialisers import Init, as_initialiser, ones, zeros
 from graphnn.nn.layer import Layer
 from graphnn.nn.layers.norm import as_eps
 
@@ -44,7 +43,7 @@ class BatchNorm1D(Layer):
     momentum: float = 0.1
     affine: bool = True
     unbiased: bool = True
-    init: str | Initializer = "ones"
+    init: Init = "ones"
 
     _ranks = (2, 3)
     _form = "(N, C) or (N, T, C)"

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from graphnn import ir
 from graphnn.errors import DTypeError, ShapeError
 from graphnn.ir.graph import Value
-from graphnn.ir.ops.inputs import Initializer
 from graphnn.ir.types import TensorType
 from graphnn.nn.arguments import as_count
-from graphnn.nn.initialisers import as_initialiser
+from graphnn.nn.initialisers import Init, as_initialiser
 from graphnn.nn.layer import Layer
 
 
@@ -38,7 +37,7 @@ class Embedding(Layer):
     out_features: int
     pool: str | None = None
     padding_idx: int | None = None
-    init: str | Initializer = "glorot_uniform"
+    init: Init = "glorot_uniform"
     dtype: str = "f32"
 
     def __post_init__(self) -> None:

@@ -10,11 +10,10 @@ import numpy as np
 from graphnn import ir
 from graphnn.errors import DTypeError, ShapeError
 from graphnn.ir.graph import Value
-from graphnn.ir.ops.inputs import Initializer
 from graphnn.ir.types import TensorType
 from graphnn.nn.arguments import as_count, require_float
 from graphnn.nn.described import DescriptionError
-from graphnn.nn.initialisers import as_initialiser, zeros
+from graphnn.nn.initialisers import Init, as_initialiser, zeros
 from graphnn.nn.layer import Layer
 from graphnn.nn.losses.base import Loss, reduce_entries
 from graphnn.nn.sampling import AliasSampler
@@ -50,7 +49,7 @@ class NCELoss(Layer):
     replacement: bool = True
     mask_hits: bool = True
     reduction: str = "mean"
-    init: str | Initializer = "glorot_uniform"
+    init: Init = "glorot_uniform"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
-from graphnn.ir.ops.inputs import Initializer
 from graphnn.ir.types import TensorType
 from graphnn.nn.arguments import as_count
-from graphnn.nn.initialisers import as_initialiser
+from graphnn.nn.initialisers import Init, as_initialiser
 from graphnn.nn.layer import Layer
 from graphnn.nn.layers.attention import DotProductAttention, check_attended, check_dropout
 from graphnn.nn.layers.dense import FullyConnected
@@ -37,7 +36,7 @@ class MultiHeadedAttentionModule(Layer):
     heads: int = 8
     causal: bool = False
     bias: bool = True
-    init: str | Initializer = "glorot_uniform"
+    init: Init = "glorot_uniform"
     dropout_p: float = 0.0
 
     def __post_init__(self) -> None:
