@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from graphnn.errors import FileFormatError, GraphnnError, ShapeError, UnsupportedError, VerifyError
-from graphnn.files import load_file, save_file
+from graphnn.errors import ShapeError, UnsupportedError, VerifyError
 from graphnn.inspect.profile import Profile
-from graphnn.inspect.summary import summary
 from graphnn.ir.dims import Size
-from graphnn.ir.graph import Graph, Value
+from graphnn.ir.graph import Graph, Value, collect
+from graphnn.ir.modes import resolve_modes
 from graphnn.ir.ops.inputs import placeholder
 from graphnn.ir.types import DType, DTypeLike, TensorType, as_dtype, as_shape
 from graphnn.ir.verify import verify
+from graphnn.nn import fitting, looking, saving, weights
 from graphnn.nn.arguments import as_count
-from graphnn.nn.data import Gatherer, check_batch_size, epoch_order, minibatches
-from graphnn.nn.door import as_array, as_declared, check_finite, common_length
+from graphnn.nn.batches import Door, input_arrays
+from graphnn.nn.callbacks import Callbacks
+from graphnn.nn.data import check_batch_size
+from graphnn.nn.door import common_length
+from graphnn.nn.freezing import Frozen, Part, names_of_parts
 from graphnn.nn.history import History
-from graphnn.nn.losses import Loss, as_loss
+from graphnn.nn.objective import Objective
 from graphnn.nn.optimisers import Optimizer, as_optimiser
-from graphnn.nn.progress import Progress
+from graphnn.nn.outputs import Outputs, named_outputs, named_values
+from graphnn.nn.sources import Arrays, as_source, as_validation
 from graphnn.nn.training import Training
 from graphnn.runtime.compile import BACKENDS, compile_graph
 from graphnn.runtime.executable import Executable
 from graphnn.runtime.state import State
 
-Callback = Callable[["Model", int, Mapping[str, float]], None]
 PREDICT_BATCH = 256
 
 
@@ -50,6 +53,10 @@ class Model:
     `Model(x, y)` makes the parameters' first values (from `seed`, default `gnn.seed`). Models that share layers share
     parameters when they are given the same `state`.
 
+    `outputs` is a value, a sequence, or a mapping from names to values; without names an output has the path of the layer that
+    made it, or output_i. `losses` maps names to values of the graph (0-d) that training adds to its loss: regularisers, and
+    losses that need no target. What only they read is asked for by fit and evaluate, not by predict.
+
     >>> import graphnn as gnn
     >>> from graphnn import nn
     >>> x = gnn.Input((4,), name="x")
@@ -58,24 +65,38 @@ class Model:
     (1, 3)
     """
 
-    def __init__(self, inputs: Value | Sequence[Value], outputs: Value | Sequence[Value], *, name: str = "model",
-                 state: State | None = None, seed: int | None = None, backend: str = "numba") -> None:
-        self.inputs = (inputs,) if isinstance(inputs, Value) else tuple(inputs)
-        self.outputs = (outputs,) if isinstance(outputs, Value) else tuple(outputs)
-        self._setup(Graph.of(name, self.inputs, self.outputs), State(seed) if state is None else state, backend)
+    def __init__(self, inputs: Value | Sequence[Value], outputs: Outputs, *, losses: Mapping[str, Value] | None = None,
+                 name: str = "model", state: State | None = None, seed: int | None = None, backend: str = "numba") -> None:
+        given = (inputs,) if isinstance(inputs, Value) else tuple(inputs)
+        made, extra = named_outputs(outputs), named_values({} if losses is None else losses, "loss")
+        whole = Graph.of(name, given, [*made.values(), *extra.values()])
+        graph = Graph.of(name, given, list(made.values())) if extra else whole
+        self._setup(graph, whole, list(made), list(extra), State(seed) if state is None else state, backend)
 
-    def _setup(self, graph: Graph, state: State, backend: str) -> None:
+    def _setup(self, graph: Graph, whole: Graph, outputs: Sequence[str] | None, losses: Sequence[str], state: State,
+               backend: str) -> None:
         if backend not in BACKENDS:
             raise UnsupportedError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
-        verify(graph)
-        self.graph, self.state, self.backend = graph, state, backend
-        self.state.add(graph)
+        for name, value in zip(losses, whole.outputs[len(graph.outputs):], strict=True):
+            if value.rank or not value.dtype.is_float:
+                raise ShapeError(f"the loss {name!r} is {value.type}; it must be one real number", hint="take its mean or sum")
+        verify(whole)
+        self.graph, self.whole_graph, self.state, self.backend = graph, whole, state, backend
+        self.inputs, self.outputs, self.losses = graph.by_role("input"), graph.outputs, tuple(losses)
+        self.output_names = tuple(named_outputs(self.outputs) if outputs is None else outputs)
+        self.state.add(whole)
         self.history = History()
         self.epoch = 0
+        self.stop_training = False                       # set by callbacks
+        self.frozen_names = Frozen()
         self._training: Training | None = None
         self._predict: Executable | None = None
-        first = self.inputs[0].type
-        self._single_input = (first.rank, first.dtype.numpy) if len(self.inputs) == 1 else None
+        self._asked = self.inputs
+        if losses:
+            read = {node.output for node in collect(resolve_modes(graph, False).outputs) if not node.inputs}
+            self._asked = tuple(value for value in self.inputs if value in read) or self.inputs
+        first = self._asked[0].type if self._asked else None
+        self._single_input = (first.rank, first.dtype.numpy) if first is not None and len(self._asked) == 1 else None
 
     @property
     def name(self) -> str:
@@ -83,95 +104,161 @@ class Model:
 
     @property
     def parameters(self) -> tuple[Value, ...]:
-        """The trainable values, as symbolic values; their arrays are `model.state[value.name]`."""
-        return self.graph.by_role("param")
+        """The values that training can change, frozen ones too; their arrays are `model.state[value.name]`."""
+        return self.whole_graph.by_role("param")
+
+    # ------------------------------------------------------------------------------------------ frozen parameters, weights
+
+    @property
+    def trainable(self) -> tuple[Value, ...]:
+        """The parameters that are not frozen."""
+        return tuple(value for value in self.parameters if value.name not in self.frozen_names.params)
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The names of what is frozen: parameters, and statistics frozen with them."""
+        names = self.frozen_names
+        return tuple(v.name for v in self.whole_graph.inputs if v.name in names.params or v.name in names.statistics)
+
+    def freeze(self, *parts: Part, statistics: bool = False) -> Model:
+        """Let training leave parameters as they are: those of layers, under layer paths ("encoder"), of one name, or all.
+
+        Gradients flow through them. It holds from the next step on, also after `compile` and within `fit` from a callback;
+        optimiser states of frozen parameters stay as they are. With `statistics` running statistics are frozen too, and a
+        BatchNorm1D or 2D there normalises by them in training as in evaluation. Files say what is frozen.
+
+        >>> import graphnn as gnn
+        >>> from graphnn import nn
+        >>> x = gnn.Input((4,), name="x")
+        >>> model = gnn.Model(x, nn.FullyConnected(2, name="head")(nn.FullyConnected(3, name="body")(x)))
+        >>> model.freeze("body").frozen
+        ('body/weight', 'body/bias')
+        """
+        params, held = names_of_parts(self.whole_graph, parts)
+        old = self.frozen_names
+        self.frozen_names = Frozen(old.params.union(params), old.statistics.union(held) if statistics else old.statistics)
+        return self
+
+    def unfreeze(self, *parts: Part) -> Model:
+        """Train parameters again: the reverse of `freeze`, statistics included. Without parts, all."""
+        params, held = names_of_parts(self.whole_graph, parts)
+        self.frozen_names = Frozen(self.frozen_names.params.difference(params), self.frozen_names.statistics.difference(held))
+        return self
+
+    def get_weights(self) -> dict[str, np.ndarray]:
+        """Copies of all parameters and running statistics, by name."""
+        return weights.get_weights(self.whole_graph, self.state)
+
+    def set_weights(self, arrays: Mapping[str, Any] | str | Path) -> None:
+        """Take over what `get_weights` gave, or an .npz file of it. All are written, or none.
+
+        Raises VerifyError for a name that is unknown or missing, ShapeError, DTypeError or NumericsError for an array that
+        does not fit, FileFormatError for a file of another kind.
+        """
+        weights.set_weights(self.whole_graph, self.state, arrays)
+
+    def save_weights(self, path: str | Path) -> None:
+        """Write `get_weights` to an .npz file, which NumPy alone can read."""
+        weights.write_npz(path, self.get_weights())
 
     # ------------------------------------------------------------------------------------------ training
 
-    def compile(self, optimizer: Optimizer | str = "adam", loss: Loss | str | None = None,
-                metrics: Sequence[str] | str = ()) -> Model:
+    def compile(self, optimizer: Optimizer | str | Mapping[str, Any] = "adam", loss: Any = None, metrics: Any = (), *,
+                loss_weights: Any = None, accumulate: int = 1) -> Model:
         """Say how to train: an optimiser, a loss, metrics to watch. Compiling again starts a fresh optimiser.
+
+        A loss is an object, a string, a dictionary, or a function (prediction, target) -> value. With several outputs `loss` is
+        one for all, a list, or a dictionary by output name; an output without one (None, or not named) is not trained.
+        `metrics` are for all trained outputs, or a dictionary by name. `loss_weights` are factors, a list or a dictionary by
+        name of output or loss. Without `loss` the model's own `losses` are made small, and `fit` takes no targets.
+
+        With `accumulate=k` gradients are summed over k batches (each counts what it weighs, so k equal batches make the step of
+        one k times as large), and parameters change after each k-th and after the last of an epoch.
 
         The graphs are built at once, so that errors in loss or metrics show here; kernels are compiled at the first step.
         """
-        if loss is None:
+        if loss is None and not self.losses:
             raise VerifyError("compile needs a loss", hint="model.compile(optimizer=nn.Adam(), loss=nn.CrossEntropy())")
-        if len(self.outputs) != 1:
-            raise UnsupportedError(f"{self.name} has {len(self.outputs)} outputs; compile takes a model with one",
-                                   hint="write the step with gnn.gradients and gnn.compile, or train a Model of one output")
-        names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
-        training = Training(self.graph, as_optimiser(optimizer), as_loss(loss), names, self.backend)
-        kept = {value.name for value in self.graph.inputs}
+        objective = Objective(self.whole_graph, self.output_names, self.losses, loss, metrics, loss_weights)
+        if not objective.losses:
+            raise VerifyError(f"compile: loss is {loss!r}, which names no output with a loss")
+        training = Training(as_optimiser(optimizer), objective, accumulate, self.backend)
+        kept = {value.name for value in self.whole_graph.inputs}
         self.state.drop([n for n in self.state.names if self._training is not None and n in self._training.own_states - kept])
-        self.state.add(training.example)                 # the optimiser's states can be set before the first step
+        for graph in training.examples:                  # the optimiser's states can be set before the first step
+            self.state.add(graph)
         self._training = training
         return self
 
-    def fit(self, x: Any, y: Any, *, epochs: int = 1, batch_size: int = 32, validation_data: tuple[Any, Any] | None = None,
-            shuffle: bool = True, verbose: bool = True, callbacks: Sequence[Callback] = ()) -> History:
+    def fit(self, x: Any, y: Any = None, *, epochs: int = 1, batch_size: int | None = None, validation_data: Any = None,
+            shuffle: bool = True, drop_last: bool = False, sample_weight: Any = None, class_weight: Any = None,
+            steps_per_epoch: int | None = None, verbose: bool = True, callbacks: Any = ()) -> History:
         """Train for `epochs` more epochs; returns the history of all epochs so far.
 
-        `x` and `y` are arrays (or lists) of equal length; a tuple or dict of arrays for several inputs. Numbers are
-        converted to the declared dtypes. The order of examples depends on the state's seed and the epoch alone. Each
-        number of the history is the mean over all examples, whatever the size of the last batch. Callbacks are called as
-        callback(model, epoch, numbers) after each epoch.
+        `x` and `y` are arrays (or lists) of equal length; a tuple or dict of arrays for several inputs or trained outputs.
+        Numbers are converted to the declared dtypes. The order of examples depends on the state's seed and the epoch alone, so
+        that a resumed run repeats it. `batch_size` is 32 by default; `drop_last` leaves out a last batch that is shorter.
+
+        Instead of arrays x is a data set, whose len(x) items x[i] are examples (x, y) or (x, y, weight); or an iterable of
+        batches (x, y) or (x, y, sample_weight), gone through once an epoch, or for `steps_per_epoch` batches, going on in the
+        next epoch where it was. The place in an iterable is its own: no file holds it. Models without targets take x alone.
+
+        `sample_weight` is one number for each example (or entry of its targets), for all outputs or a dictionary by name;
+        `class_weight` {class: weight} multiplies it in the training loss. A weighted mean divides by the sum of weights. Each
+        number of the history is over all examples of the epoch, whatever the sizes and weights of batches. `validation_data`
+        is (x, y), (x, y, sample_weight), a data set or an iterable. Callbacks are objects with methods of `nn.Callback`,
+        functions (model, epoch, numbers) called after each epoch, or their descriptions.
 
         Raises VerifyError before `compile`; ShapeError, DTypeError or NumericsError for data that does not fit, naming
-        the input; nothing is trained then.
+        the input; nothing is trained then. An error in an iterable ends training after the last whole step.
         """
         training = self._need_training("fit")
-        batch_size, epochs = check_batch_size(batch_size), as_count(epochs, "fit: epochs", 0)
-        if validation_data is not None and not (isinstance(validation_data, (tuple, list)) and len(validation_data) == 2):
-            raise VerifyError("validation_data is not a pair (x, y)")
-        arrays, count = self._examples(x, y, training)
-        checked = None if validation_data is None else self._examples(*validation_data, training)
-        step = training.step(arrays[-1], self.state)
-        gather = Gatherer(arrays, batch_size)
-        with Progress(epochs, count, first_epoch=self.epoch, verbose=verbose) as progress:
-            for epoch in range(self.epoch, self.epoch + epochs):
-                progress.start_epoch(epoch)
-                total = training.totals()
-                for rows in minibatches(epoch_order(count, seed=self.state.seed, epoch=epoch, shuffle=shuffle), batch_size):
-                    total.add(step(*gather.rows(rows)), len(rows))
-                    progress.step(total.count, total.means)
-                numbers = total.means()
-                if checked is not None:
-                    measured = self._measure(training, checked[0], batch_size)
-                    numbers |= {f"val_{name}": value for name, value in measured.items()}
-                self.epoch = epoch + 1
-                self.history.append(numbers)
-                progress.end_epoch(numbers, count)
-                for callback in callbacks:
-                    callback(self, self.epoch, numbers)
+        epochs, called = as_count(epochs, "fit: epochs", 0), Callbacks(callbacks)
+        door = Door(self.inputs, training.objective, class_weight)
+        source = as_source(x, y, sample_weight, door, batch_size=batch_size, drop_last=drop_last, steps=steps_per_epoch,
+                           seed=self.state.seed if shuffle else None)
+        validation = as_validation(validation_data, Door(self.inputs, training.objective), batch_size)
+        if isinstance(source, Arrays):                   # a graph that cannot be built is an error before the first callback
+            training.step(source.whole.kind, self.frozen_names, self.state)
+        fitting.fit(self, training, source, epochs=epochs, validation=validation, callbacks=called, verbose=verbose)
         return self.history
 
-    def training_step(self, x: Any, y: Any) -> Executable:
+    def training_step(self, x: Any, y: Any = None, *, sample_weight: Any = None, class_weight: Any = None) -> Executable:
         """The compiled step (forward, backward, update) for batches like this one, its kernels ready and nothing trained.
 
-        Calling it with arrays of the declared dtypes trains on them and returns the loss and the metrics.
+        Calling it with arrays of the declared dtypes trains on them (with `accumulate`, only adds gradients up) and returns the
+        loss, then what the history is made of.
         """
         training = self._need_training("training_step")
-        arrays, _ = self._examples(x, y, training)
-        step = training.step(arrays[-1], self.state)
-        step.prepare(*arrays)
-        return step
+        batch = Door(self.inputs, training.objective, class_weight).batch(x, y, sample_weight)
+        step = training.step(batch.kind, self.frozen_names, self.state)
+        step.exe.prepare(*batch.arrays)
+        return step.exe
 
-    def evaluate(self, x: Any, y: Any, *, batch_size: int = PREDICT_BATCH) -> dict[str, float]:
-        """Loss and metrics over all examples, by name. Nothing is trained."""
+    def evaluate(self, x: Any, y: Any = None, *, batch_size: int | None = None, sample_weight: Any = None) -> dict[str, float]:
+        """Loss and metrics over all examples, by name; data as in `fit`. Nothing is trained."""
         training = self._need_training("evaluate")
-        return self._measure(training, self._examples(x, y, training)[0], check_batch_size(batch_size))
+        source = as_source(x, y, sample_weight, Door(self.inputs, training.objective), batch_size=batch_size,
+                           default_size=PREDICT_BATCH)
+        return fitting.measure(self, training, source)
 
-    def predict(self, x: Any, *, batch_size: int = PREDICT_BATCH) -> Any:
-        """The outputs for all examples: an array, or a tuple of arrays for several outputs. Needs no `compile`."""
+    def predict(self, x: Any, *, batch_size: int = PREDICT_BATCH, as_dict: bool = False) -> Any:
+        """The outputs for all examples: an array, or a tuple of arrays for several outputs; with `as_dict` by name.
+
+        Needs no `compile`.
+        """
+        if as_dict:
+            found = self.predict(x, batch_size=batch_size)
+            return dict(zip(self.output_names, found if len(self.outputs) > 1 else (found,), strict=True))
         if self._predict is None:
-            self._predict = compile_graph(self.graph, state=self.state, backend=self.backend)
+            self._predict = self._compiled_predict()
         if batch_size != PREDICT_BATCH:
             check_batch_size(batch_size)
         # The path of a server's single example: nothing to convert, one batch.
         if type(x) is np.ndarray and (x.ndim, x.dtype) == self._single_input and 0 < len(x) <= batch_size:
             return self._predict(x)
-        arrays = self._input_arrays(x)
-        count = common_length({v.name: a for v, a in zip(self.inputs, arrays, strict=True)})
+        arrays = self._asked_arrays(x)
+        count = common_length({v.name: a for v, a in zip(self._asked, arrays, strict=True)})
         if count <= batch_size:
             return self._predict(*arrays)
         parts = [self._predict(*(a[start : start + batch_size] for a in arrays)) for start in range(0, count, batch_size)]
@@ -179,13 +266,26 @@ class Model:
             return np.concatenate(parts)
         return tuple(np.concatenate([part[i] for part in parts]) for i in range(len(self.outputs)))
 
-    def _measure(self, training: Training, arrays: Sequence[np.ndarray], batch_size: int) -> dict[str, float]:
-        measure = training.measure(arrays[-1], self.state)
-        total = training.totals()
-        for start in range(0, len(arrays[0]), batch_size):
-            part = [array[start : start + batch_size] for array in arrays]
-            total.add(measure(*part), len(part[0]))
-        return total.means()
+    def warm_up(self, **sizes: int) -> Model:
+        """Compile the kernels of `predict` and make its plan for these sizes, so that the first call need not: warm_up(N=1).
+
+        `training_step` does it for training, `Executable.lower` for graphs of one's own. Raises ShapeError for sizes that
+        are missing or unknown.
+        """
+        if self._predict is None:
+            self._predict = self._compiled_predict()
+        self._predict.lower(**sizes)
+        return self
+
+    def _compiled_predict(self) -> Executable:
+        graph = self.graph if self._asked == self.inputs else Graph.of(
+            self.name, self._asked, resolve_modes(self.graph, False).outputs)
+        return compile_graph(graph, state=self.state, training=False, backend=self.backend)
+
+    def _asked_arrays(self, x: Any) -> list[np.ndarray]:
+        if len(self._asked) < len(self.inputs) and isinstance(x, (tuple, list)) and len(x) == len(self.inputs) > 1:
+            x = dict(zip((value.name for value in self.inputs), x, strict=True))
+        return input_arrays(x, self._asked, [value.name for value in self.inputs] if self._asked != self.inputs else ())
 
     def _need_training(self, what: str) -> Training:
         if self._training is None:
@@ -193,95 +293,45 @@ class Model:
                               hint="model.compile(optimizer=nn.Adam(), loss=nn.CrossEntropy())")
         return self._training
 
-    def _input_arrays(self, x: Any) -> list[np.ndarray]:
-        if len(self.inputs) == 1 and not isinstance(x, Mapping):
-            return [as_declared(x, self.inputs[0].type, f"input {self.inputs[0].name!r}")]
-        names = [value.name for value in self.inputs]
-        if isinstance(x, Mapping):
-            missing, extra = [n for n in names if n not in x], [n for n in x if n not in names]
-            if missing or extra:
-                raise VerifyError(f"the inputs are {', '.join(names)}; " + (f"{missing[0]!r} is missing" if missing else
-                                                                            f"{extra[0]!r} is none of them"))
-            x = [x[name] for name in names]
-        if not isinstance(x, (tuple, list)) or len(x) != len(names):
-            raise VerifyError(f"the model has {len(names)} inputs ({', '.join(names)}); give a tuple or dict of as many arrays")
-        return [as_declared(a, v.type, f"input {v.name!r}") for a, v in zip(x, self.inputs, strict=True)]
-
-    def _examples(self, x: Any, y: Any, training: Training) -> tuple[list[np.ndarray], int]:
-        """The arrays of inputs and targets, checked and converted, and their common length."""
-        arrays = self._input_arrays(x)
-        target = as_array(y, "the targets")
-        check_finite(target, "the targets")
-        declared = training.target_type(target)
-        arrays.append(as_declared(target, declared, "the targets"))
-        count = common_length({**{v.name: a for v, a in zip(self.inputs, arrays, strict=False)}, "targets": arrays[-1]})
-        training.loss.check_targets(self.outputs[0].type, arrays[-1])
-        return arrays, count
-
     # ------------------------------------------------------------------------------------------ files
 
     def save(self, path: str | Path, *, training: bool = True) -> None:
         """Write graph and weights to one file, and with `training` what resuming needs. The file holds no code.
 
-        The file is replaced at once: a crash or a full disk leaves the old one as it was. Raises OSError then.
+        The file is replaced at once: a crash or a full disk leaves the old one as it was. Raises OSError then, and
+        UnsupportedError for a loss, metric or optimiser of one's own: these are code.
         """
-        train: dict[str, Any] | None = None
-        names = {value.name for value in self.graph.inputs}
-        if training and self._training is not None:
-            train = {"epoch": self.epoch, "history": self.history.columns, **self._training.described()}
-            names |= self._training.own_states
-        arrays = {name: array for name, array in self.state.arrays().items() if name in names}
-        save_file(path, graphs={"model": self.graph}, arrays=arrays, train=train, meta={"seed": self.state.seed})
+        saving.save(self, path, training=training)
 
     @classmethod
     def load(cls, path: str | Path, *, backend: str = "numba") -> Model:
         """The model saved at `path`. Raises FileFormatError for a file that is damaged, foreign or too new."""
-        file = load_file(path)
-        if "model" not in file.graphs:
-            raise FileFormatError(f"{path}: holds no model, but the graphs {', '.join(file.graphs) or '(none)'}",
-                                  hint="graphnn.files.load_file reads graphs and arrays of any kind")
-        model = cls.__new__(cls)
-        graph = file.graphs["model"]
-        model.inputs, model.outputs = graph.by_role("input"), graph.outputs
-        if backend not in BACKENDS:
-            raise UnsupportedError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
-        try:
-            state = State((file.meta or {}).get("seed", 0))
-            state.restore(file.arrays)
-            model._setup(graph, state, backend)
-            if file.train is not None:
-                model.compile(**Training.read(file.train))
-                model.epoch = as_count(file.train["epoch"], "the epoch", 0)
-                model.history = History({str(name): [float(v) for v in values] for name, values in file.train["history"].items()})
-        except (GraphnnError, LookupError, TypeError, ValueError, AttributeError) as error:
-            raise FileFormatError(f"{path}: no model can be made of it: {error}", hint=getattr(error, "hint", None)) from error
-        return model
+        return saving.load(cls, path, backend=backend)
 
     # ------------------------------------------------------------------------------------------ looking inside
 
-    def summary(self) -> str:
-        """Print (and return) a table: every layer with its output's shape, parameters, FLOPs and bytes."""
-        text = summary(self.graph)
+    def summary(self, *, training: bool = False) -> str:
+        """Print (and return) a table: every layer with its output's shape, parameters, FLOPs and bytes; what is frozen, and how
+        the model is trained. `training` shows layers as they are in training."""
+        text = looking.summary_of(self, training)
         print(text)
         return text
 
-    def plot(self, path: str | Path) -> None:
-        """Draw the graph as an SVG file. Needs no external program."""
+    def plot(self, path: str | Path, *, training: bool = False) -> None:
+        """Draw the graph, as it is in evaluation or in training, as an SVG file. Needs no external program."""
         from graphnn.inspect.drawing import draw  # few processes draw, and it would be a tenth of `import graphnn`
 
-        draw(self.graph, path)
+        draw(resolve_modes(self.graph, training), path)
 
-    def profile(self, x: Any) -> Profile:
-        """Run once, timed: time, GFLOP/s and bytes of each node, with its layer's name."""
-        arrays = self._input_arrays(x)
-        exe = compile_graph(self.graph, state=self.state, backend=self.backend)
-        exe(*arrays)
-        plan, nanoseconds = exe.profile(*arrays)
-        return Profile.of(plan.program.graph, plan.row_nodes, nanoseconds, plan.sizes)
+    def profile(self, x: Any, *, training: bool = False) -> Profile:
+        """Run once, timed: time, GFLOP/s and bytes of each node, with its layer's name. States stay as they are, also with
+        `training`, which runs the layers as in training; `training_step(x, y).profile` times a whole step."""
+        return looking.profile_of(self, x, training)
 
     def __repr__(self) -> str:
         shapes = " -> ".join(", ".join(str(v.type) for v in vs) for vs in (self.inputs, self.outputs))
-        return f"<Model {self.name}: {shapes}, {len(self.parameters)} parameters>"
+        frozen = len(self.parameters) - len(self.trainable)
+        return f"<Model {self.name}: {shapes}, {len(self.parameters)} parameters{f', {frozen} frozen' if frozen else ''}>"
 
 
 def load(path: str | Path, *, backend: str = "numba") -> Model:

@@ -187,8 +187,9 @@ def test_several_outputs() -> None:
     scores, shares = model.predict(examples(10)[0], batch_size=3)
     assert scores.shape == shares.shape == (10, 3)
     np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-5)
-    with pytest.raises(gnn.errors.UnsupportedError, match="2 outputs"):
-        model.compile("adam", "cross_entropy")
+    named = model.predict(examples(10)[0], as_dict=True)
+    assert list(named) == ["fully_connected", "softmax"]
+    np.testing.assert_array_equal(named["softmax"], model.predict(examples(10)[0])[1])
 
 
 def test_one_hot_and_float_labels_train_like_ids() -> None:
@@ -294,7 +295,7 @@ def test_a_prepared_step_trains_nothing_until_called() -> None:
     before = bits(model)
     step = model.training_step(x, y)
     assert bits(model) == before
-    loss = step(x.astype(np.float32), y)
+    loss, *_ = step(x.astype(np.float32), y)
     assert loss == pytest.approx(model_loss_before(x, y), rel=1e-5)
     assert bits(model) != before
 
