@@ -117,7 +117,7 @@ class Monitor(Callback):
 class EarlyStopping(Monitor):
     """Ends training when `monitor` has not improved by more than `min_delta` for `patience` epochs in a row.
 
-    With `restore_best` (the default) the model has the weights of the best epoch when `fit` returns, however it ended.
+    With `restore_best` (the default) the model has the weights of the best epoch when `fit` returns.
     Afterwards `best`, `best_epoch` and `stopped_epoch` (None when it did not stop) say how it went; each `fit` starts anew.
 
     Reference: Prechelt, 1998.
@@ -154,7 +154,7 @@ class EarlyStopping(Monitor):
         if self.improved(value, self.best, self.min_delta):
             self.best, self.best_epoch, self._bad = value, epoch, 0
             if self.restore_best:
-                self._weights = weights_of(model)
+                self._weights = model.get_weights()
             return
         self._bad += 1
         if self._bad >= self.patience:
@@ -163,7 +163,7 @@ class EarlyStopping(Monitor):
 
     def on_train_end(self, model: Model) -> None:
         if self._weights is not None:
-            model.state.update(self._weights)
+            model.set_weights(self._weights)
             self._weights = None
 
 
@@ -419,12 +419,6 @@ def _answers(callback: Any, event: str) -> bool:
     """Whether a callback has a method of its own for this event."""
     method = getattr(type(callback), event, None)
     return method is not getattr(Callback, event) and callable(getattr(callback, event, None))
-
-
-def weights_of(model: Model) -> dict[str, np.ndarray]:
-    """Copies of the model's parameters and running statistics; not the optimiser's states."""
-    names = {value.name for role in ("param", "state") for value in model.graph.by_role(role)}
-    return {name: np.array(array) for name, array in model.state.arrays().items() if name in names}
 
 
 def optimizer_of(model: Model) -> Any:
