@@ -75,7 +75,9 @@ def pad1D(x: np.ndarray, padding: Any, kernel_size: int | None = None, stride: i
           dilation: int = 1) -> tuple[np.ndarray, tuple[int, int]]:
     """(x with zeros around its time axis, (left, right)): (N, T, C) -> (N, left + T + right, C).
 
-    "same", "same_size" and "causal" (dilation (kernel_size - 1) zeros at the left) need `kernel_size`. Raises ShapeError.
+    `padding` is a number, (left, right), "valid", or "same", "same_size" and "causal" (dilation (kernel_size - 1) zeros at the
+    left), which need `kernel_size`. numpy-ml's "causal" keeps T at any stride: calc_pad_dims_1D(x.shape, T, kernel_size, stride,
+    causal=True). Raises ShapeError.
 
     >>> import numpy as np
     >>> from graphnn.nn import utils
