@@ -66,6 +66,18 @@ def test_codes_that_differ() -> None:
         nn.VAELoss()(p, p, mean, p)
 
 
+def test_three_steps_of_an_autoencoder_lower_its_bound() -> None:
+    x = gnn.Input((6,), name="x")
+    mean, log_var = nn.FullyConnected(2)(x), nn.FullyConnected(2)(x)
+    loss = nn.VAELoss(beta=0.5)(nn.FullyConnected(6)(mean), x, mean, log_var)
+    model = gnn.Model(x, mean, losses={"bound": loss}, backend="numpy")
+    model.compile("sgd(lr=0.05)")
+    data = (RNG.random((16, 6)) < 0.3).astype(np.float32)
+    history = list(model.fit(data, batch_size=16, epochs=4, verbose=False)["loss"])
+    assert history == sorted(history, reverse=True)
+    assert history[-1] < history[0]
+
+
 # ------------------------------------------------------------------------------------------------ WGAN_GPLoss
 
 def critic_of(weight: np.ndarray, offset: np.ndarray, last: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

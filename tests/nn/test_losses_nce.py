@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -164,6 +165,24 @@ def test_one_layer_called_twice_shares_parameters_and_draws_twice() -> None:
     both = gnn.compile(gnn.Graph.of("both", [x, target], [a, b]), backend="numpy")
     first, second = both(RNG.normal(size=(3, 3)).astype(np.float32), np.array([1, 2, 3]))
     assert (first != second).all()
+
+
+def test_a_model_saved_in_the_middle_of_training_draws_on_from_there(tmp_path: Path) -> None:
+    word, context = (gnn.Input((), name=name, dtype="i64") for name in ("word", "context"))
+    h = nn.Embedding(50, 8)(word)
+    nce = nn.NCELoss(50, 6, RNG.dirichlet(np.ones(50)), subtract_log_q=False, replacement=False)
+    model = gnn.Model([word, context], h, losses={"nce": nce(h, context)}, backend="numpy")
+    model.compile("sgd(lr=0.5)")
+    words = RNG.integers(0, 50, 48)
+    data = [words, (words + 1) % 50]
+    losses = list(model.fit(data, batch_size=16, epochs=2, verbose=False)["loss"])
+    assert losses[-1] < losses[0]
+    model.save(tmp_path / "words.gnn")
+    again = gnn.load(tmp_path / "words.gnn", backend="numpy")
+    for both in (model, again):
+        both.fit(data, batch_size=16, epochs=2, verbose=False)
+    for name in model.state.names:
+        np.testing.assert_array_equal(model.state[name], again.state[name])
 
 
 @pytest.mark.parametrize("bad", [-1, V, 10 ** 10])
