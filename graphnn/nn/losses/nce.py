@@ -30,9 +30,9 @@ class NCELoss(Layer):
     with `mask_hits=False` it counts, as the theory of NCE has it: then s tends to log p, normalised by itself.
 
     With `subtract_log_q=False`, s[c] = x W[c] + b[c]: negative sampling as in word2vec. `replacement=False` draws negatives
-    that differ. numpy-ml's loss is `reduction="sum"`. Raises NumericsError when the probabilities are none, or too few are
-    above 0 for draws without replacement; at run time for ids outside [0, classes). (Gutmann & Hyvärinen, 2012; Mikolov et
-    al., 2013)
+    that differ. numpy-ml's loss is a sum, `reduction="sum"`, less log Q[c] instead of log(k Q[c]). Raises NumericsError when
+    `probabilities` do not sum to 1, or too few are above 0 for draws without replacement; at run time for ids outside
+    [0, classes). (Gutmann & Hyvärinen, 2012; Mikolov et al., 2013)
 
     >>> import graphnn as gnn
     >>> from graphnn import nn
