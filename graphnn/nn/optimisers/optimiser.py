@@ -57,6 +57,16 @@ class Optimizer:
     times in a step gets one update, by the sum. Other parameters are updated as ever.
 
     Every slot and count is a state: saved and loaded, training goes on bit for bit. Frozen parameters are not handed in.
+
+    >>> import graphnn as gnn
+    >>> from graphnn import nn
+    >>> w = gnn.parameter("layer/w", (3,), nn.Ones())
+    >>> loss = gnn.sum(w * w)
+    >>> optimizer = nn.SGD("exponential_scheduler(initial_lr=0.5)", groups={"layer": {"lr_scale": 0.5}})
+    >>> updates = optimizer.updates([w], gnn.gradients(loss, [w]), loss)
+    >>> step = gnn.compile(gnn.Graph.of("step", [], [loss], updates=updates), backend="numpy")
+    >>> float(step()), step.state["layer/w"].tolist(), int(step.state["sgd/step"])
+    (3.0, [0.5, 0.5, 0.5], 1)
     """
 
     counts: ClassVar[bool] = False

@@ -80,7 +80,16 @@ class Scheduler:
 
 @dataclass(frozen=True)
 class ByStep(Scheduler):
-    """A scheduler that depends on the number of the step alone."""
+    """A scheduler that depends on the number of the step alone: lr(t) is `at(t)`. One of your own:
+
+    >>> import graphnn as gnn
+    >>> from graphnn.nn.schedulers import ByStep
+    >>> class SquareRoot(ByStep):
+    ...     def at(self, step):
+    ...         return 0.1 / gnn.sqrt(step + 1.0)
+    >>> SquareRoot().rates(4).round(3).tolist()
+    [0.1, 0.071, 0.058, 0.05]
+    """
 
     def at(self, step: Value) -> Value:
         """The learning rates of steps, elementwise: f64 of any shape."""
