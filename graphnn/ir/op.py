@@ -60,6 +60,7 @@ class Op:
     name: ClassVar[str]
     fusion: ClassVar[Fusion] = Fusion.OPAQUE
     view_of: ClassVar[int | None] = None          # the input whose very bytes are the output: reshape
+    may_fail: ClassVar[bool] = False              # a run may end at it: it comes before any state is written
     registry: ClassVar[dict[str, type[Op]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

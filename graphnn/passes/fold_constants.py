@@ -51,7 +51,7 @@ def fold_constants(graph: Graph) -> Graph:
 
 
 def _foldable(node: Node) -> bool:
-    if node.op.name in ("check_index", "scan", "fused", "epilogue") or hasattr(node.op, "stream"):
+    if node.op.may_fail or node.op.name in ("scan", "fused", "epilogue") or hasattr(node.op, "stream"):
         return False
     if any(value.node.op.name not in KEPT and not _is_static(value) for value in node.inputs):
         return False

@@ -244,4 +244,4 @@ class _Problem:
 
 def checks_range(node: Node) -> bool:
     """Whether a run may end at this node: it checks ids, or a node of its body does."""
-    return node.op.name == "check_index" or any(checks_range(inner) for body in bodies(node.op).values() for inner in body.nodes)
+    return node.op.may_fail or any(checks_range(inner) for body in bodies(node.op).values() for inner in body.nodes)

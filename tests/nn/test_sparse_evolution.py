@@ -337,6 +337,25 @@ def test_inputs_are_checked() -> None:
         nn.Rewire()(gnn.Model(x, nn.FullyConnected(2)(x), backend="numpy"))
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_a_step_that_fails_in_the_backward_leaves_the_state_as_it_was(backend: str) -> None:
+    x = h = gnn.Input((8,), name="x")
+    layers = [nn.SparseEvolution(8, epsilon=2) for _ in range(3)]
+    for layer in layers:
+        h = layer(h)
+    model = gnn.Model(x, h, backend=backend)
+    model.compile(nn.Adam(), nn.SquaredError())
+    pattern = model.state[layers[1].pattern.name]
+    pattern[2, 0] = -1                                      # only the product with the transpose reads it
+    model.state[layers[1].pattern.name] = pattern
+    before, data = model.state.arrays(), np.ones((4, 8), np.float32)
+    model.predict(data)
+    with pytest.raises(GraphnnError, match="pattern"):
+        model.fit(data, data, verbose=False)
+    for name, array in before.items():
+        np.testing.assert_array_equal(model.state[name], array, err_msg=name)
+
+
 def test_a_damaged_pattern_in_the_state_is_an_error_that_names_the_layer() -> None:
     model, layer, data, _ = trained()
     pattern = model.state[layer.pattern.name]

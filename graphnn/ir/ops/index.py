@@ -200,6 +200,7 @@ class CheckIndex(Op):
     name = "check_index"
     fusion = Fusion.OPAQUE
     view_of = 0
+    may_fail = True
     low: Size
     high: Size
     what: str

@@ -33,6 +33,7 @@ class Rewire(Op):
 
     name = "rewire"
     fusion = Fusion.OPAQUE
+    may_fail = True
     rows: Size
     columns: Size
     stream: int

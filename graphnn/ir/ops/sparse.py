@@ -64,6 +64,7 @@ class SparseMatMul(Op):
 
     name = "sparse_matmul"
     fusion = Fusion.OPAQUE
+    may_fail = True
     size: Size
     transposed: bool = False
 
@@ -125,6 +126,7 @@ class SampledMatMul(Op):
 
     name = "sampled_matmul"
     fusion = Fusion.OPAQUE
+    may_fail = True
 
     def infer(self, pattern: TensorType, a: TensorType, b: TensorType) -> Types:
         require_pattern(pattern)
