@@ -72,7 +72,15 @@ from graphnn.nn.losses import (
     WGAN_GPLoss,
 )
 from graphnn.nn.metrics import AUC, F1, R2, Accuracy, BinaryAccuracy, Metric, Perplexity, Precision, Recall, TopKAccuracy
-from graphnn.nn.modules import Bidirectional, BidirectionalLSTM, MultiHeadedAttentionModule
+from graphnn.nn.modules import (
+    Bidirectional,
+    BidirectionalLSTM,
+    MultiHeadedAttentionModule,
+    SkipConnectionConvModule,
+    SkipConnectionIdentityModule,
+    TransformerEncoderBlock,
+    WavenetResidualModule,
+)
 from graphnn.nn.optimisers import SGD, AdaGrad, Adam, AdamW, Optimizer, RMSProp
 from graphnn.nn.schedulers import (
     ConstantScheduler,

@@ -10,7 +10,7 @@ import pytest
 
 import graphnn as gnn
 from graphnn import nn
-from graphnn.errors import DTypeError, ShapeError, UnsupportedError
+from graphnn.errors import DTypeError, ShapeError
 from graphnn.ir.ops.inputs import placeholder
 from tests.nn.networks import notes
 
@@ -179,6 +179,55 @@ def test_cross_attention_of_other_lengths_and_sizes(backend: str, dtype: str) ->
         close(actual, wanted)
 
 
+def test_heads_of_other_sizes_for_keys_and_values() -> None:
+    q, kv = placeholder("q", "f64[N,T,5]"), placeholder("kv", "f64[N,S,3]")
+    y = nn.MultiHeadedAttentionModule(2, head_size=3, value_size=4)(q, kv)
+    assert y.type == q.type
+    exe = gnn.compile(gnn.Graph.of("attend", [q, kv], [y]), backend="numpy")
+    p = filled(exe)
+    assert [p[f"{name}/weight"].shape for name in NAMES] == [(5, 6), (3, 6), (3, 8), (8, 5)]
+    a, b = arrays("f64", (2, 3, 5), (2, 4, 3))
+    found: list[np.ndarray] = []
+    for i in range(2):
+        at, of = slice(3 * i, 3 * i + 3), slice(4 * i, 4 * i + 4)
+        found.append(attention(*(x @ p[f"{name}/weight"][:, part] + p[f"{name}/bias"][part]
+                                 for x, name, part in ((a, "query", at), (b, "key", at), (b, "value", of))))[0])
+    close(exe(a, b), np.concatenate(found, -1) @ p["output/weight"] + p["output/bias"])
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_dropout_is_on_the_weights_and_in_training_alone(backend: str) -> None:
+    """With values that tell the keys apart, the weights can be read off the result: each is 0 or 1 / (1 - p) of itself."""
+    q, k, v = (placeholder(name, f"f32[N,{shape}]") for name, shape in (("q", "T,4"), ("k", "S,4"), ("v", "S,S2")))
+    y, weights = nn.DotProductAttention(dropout_p=0.25, return_weights=True)(q, k, v)
+    graph = gnn.Graph.of("attend", [q, k, v], [y, weights])
+    a, b = arrays("f32", (50, 6, 4), (50, 8, 4))
+    each = np.broadcast_to(np.eye(8, dtype=np.float32), (50, 8, 8)).copy()
+    plain, noisy = (gnn.compile(graph, backend=backend, training=training) for training in (False, True))
+    expected = attention(a.astype("f8"), b.astype("f8"), each)[1]
+    for _ in range(2):
+        close(plain(a, b, each)[0], expected)
+    first, second = noisy(a, b, each), noisy(a, b, each)
+    close(first[1], expected)                            # the weights themselves, before dropout
+    assert 0.2 < (first[0] == 0).mean() < 0.3
+    kept = first[0] != 0
+    np.testing.assert_allclose(first[0][kept], expected[kept] / 0.75, rtol=1e-5)
+    assert ((first[0] == 0) != (second[0] == 0)).any()
+
+
+def test_gradients_pass_the_mask_of_dropout() -> None:
+    """In training d(sum y)/dv is the column sums of the dropped weights, which values of one-hot rows show."""
+    q, v = placeholder("q", "f64[N,3,2]"), placeholder("v", "f64[N,3,3]")
+    y = nn.MultiHeadedAttentionModule(1, dropout_p=0.5)(q)
+    assert str(gnn.gradients(gnn.sum(y), [q])[0].type) == "f64[N,3,2]"
+    y = nn.DotProductAttention(dropout_p=0.5)(q, q, v)
+    exe = gnn.compile(gnn.Graph.of("g", [q, v], [y, *gnn.gradients(gnn.sum(y), [v])]), backend="numpy", training=True)
+    x, = arrays("f64", (4, 3, 2))
+    weights, dv = exe(x, np.broadcast_to(np.eye(3), (4, 3, 3)).copy())
+    assert (weights == 0).any()
+    close(dv, np.repeat(weights.sum(1)[:, :, None], 3, axis=2))
+
+
 def test_sequences_without_a_batch() -> None:
     x = placeholder("x", "f64[T,4]")
     exe = gnn.compile(gnn.Graph.of("attend", [x], [nn.MultiHeadedAttentionModule(2, causal=True)(x)]), backend="numpy")
@@ -233,13 +282,13 @@ def test_a_later_position_does_not_reach_an_earlier_one() -> None:
     (lambda: nn.DotProductAttention(scale=float("inf")), ShapeError, ["scale is inf"]),
     (lambda: nn.DotProductAttention(causal=1), ShapeError, ["causal is 1"]),  # type: ignore
     (lambda: nn.DotProductAttention(dropout_p=1.0), ShapeError, ["dropout_p is 1.0"]),
-    (lambda: nn.DotProductAttention(dropout_p=0.1), UnsupportedError, ["dropout_p is 0.1", "not there yet", "dropout_p=0"]),
+    (lambda: nn.MultiHeadedAttentionModule(2, head_size=0), ShapeError, ["head_size is 0"]),
     (lambda: nn.MultiHeadedAttentionModule(0), ShapeError, ["heads is 0"]),
     (lambda: nn.MultiHeadedAttentionModule(2, bias=None), ShapeError, ["bias is None"]),  # type: ignore
     (lambda: nn.MultiHeadedAttentionModule(2, causal="no"), ShapeError, ["causal is 'no'"]),  # type: ignore
     (lambda: nn.MultiHeadedAttentionModule(2, init="nothing"), gnn.GraphnnError, ["nothing"]),
     (lambda: nn.MultiHeadedAttentionModule(2, dropout_p=-0.1), ShapeError, ["dropout_p is -0.1"]),
-    (lambda: nn.MultiHeadedAttentionModule(2, dropout_p=0.5), UnsupportedError, ["dropout_p is 0.5"]),
+    (lambda: nn.MultiHeadedAttentionModule(2, value_size=-1), ShapeError, ["value_size is -1"]),
 ], ids=range(11))
 def test_errors_when_built(make: Any, error: type[Exception], words: list[str]) -> None:
     with pytest.raises(error) as caught:

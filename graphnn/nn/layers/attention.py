@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphnn import ir
-from graphnn.errors import DTypeError, ShapeError, UnsupportedError
+from graphnn.errors import DTypeError, ShapeError
 from graphnn.ir.dims import Size
 from graphnn.ir.graph import Value
-from graphnn.nn.arguments import is_number
+from graphnn.nn.arguments import as_probability, is_number
 from graphnn.nn.layer import Layer
+from graphnn.nn.layers.dropout import dropped
+from graphnn.nn.layers.over_time import check_flags
 
 # Stands for -inf at scores that are masked: finite, so that a row with no key at all gives 0 and not NaN.
 LEAST = -1e30
@@ -24,7 +26,7 @@ class DotProductAttention(Layer):
     `scale=True` means s = 1 / sqrt(d), False 1, a number itself. Call it as `attention(q, k, v)`, with `mask=` if need be: bool
     (True where a query may look at a key) or numbers that are added to the scores; its shape broadcasts to (..., Tq, Tk).
     `causal` lets query i see keys 0 ... i only. A query that may see no key gives 0. `return_weights` gives
-    (Y, softmax(...)). There is no dropout on the weights yet: layers do not know training from evaluation so far.
+    (Y, softmax(...)). In training `dropout_p` of the weights are 0 and the others larger by 1 / (1 - dropout_p).
     Vaswani et al., "Attention is all you need", 2017.
 
     >>> import graphnn as gnn
@@ -43,14 +45,12 @@ class DotProductAttention(Layer):
         super().__post_init__()
         if not isinstance(self.scale, bool) and not is_number(self.scale):
             raise ShapeError(f"DotProductAttention: scale is {self.scale!r}; it is True, False or a finite number")
-        for label in ("causal", "return_weights"):
-            if not isinstance(getattr(self, label), bool):
-                raise ShapeError(f"DotProductAttention: {label} is {getattr(self, label)!r}; it is True or False")
-        check_dropout(self.dropout_p, "DotProductAttention")
+        check_flags(self, "causal", "return_weights")
+        self.dropout_p = as_probability(self.dropout_p, "DotProductAttention: dropout_p")
 
     def __call__(self, q: Value, k: Value, v: Value, mask: Value | None = None) -> Any:
         """What each query finds; (that, the weights) with `return_weights`."""
-        return super().__call__(q, k, v, *(() if mask is None else (mask,)))
+        return super().__call__(q, k, v, mask=mask)
 
     def call(self, q: Value, k: Value, v: Value, mask: Value | None = None) -> Any:
         check_attended(q, k, v, "DotProductAttention")
@@ -65,17 +65,15 @@ class DotProductAttention(Layer):
         weights = ir.softmax(scores if allowed is None else ir.where(allowed, scores, LEAST))
         if allowed is not None:
             weights = ir.where(allowed, weights, 0.0)
-        y = weights @ v
+        y = self._dropped(weights) @ v
         return (y, weights) if self.return_weights else y
 
-
-def check_dropout(p: Any, kind: str) -> None:
-    """Raise ShapeError unless p is a probability below 1, UnsupportedError unless it is 0."""
-    if not is_number(p) or not 0 <= p < 1:
-        raise ShapeError(f"{kind}: dropout_p is {p!r}; it is a probability, at least 0 and below 1")
-    if p:
-        raise UnsupportedError(f"{kind}: dropout_p is {p!r}; dropout on attention weights is not there yet, because layers do "
-                               "not know training from evaluation so far", hint="use dropout_p=0")
+    def _dropped(self, weights: Value) -> Value:
+        if self.dropout_p == 0.0:
+            return weights
+        seed, step = self.randomness()
+        noisy = dropped(weights, self.dropout_p, seed, step, stream=self.stream())
+        return ir.by_mode(training=self.advance(noisy), evaluation=weights)
 
 
 def check_attended(q: Value, k: Value, v: Value, kind: str) -> None:

@@ -76,9 +76,9 @@ class Convolution(Layer):
         """(kh, kw, channels of x in a group, out_channels)."""
         return (*self._kernel, channels // self.groups, self.out_channels)
 
-    def convolved(self, x: Value, weight: Value) -> Value:
-        """x * W, without bias and activation, of images."""
-        padding: Any = self._padding
+    def convolved(self, x: Value, weight: Value, padding: Any = None) -> Value:
+        """x * W, without bias and activation, of images; by the layer's padding unless one is given."""
+        padding = self._padding if padding is None else padding
         if padding == SAME_SIZE:
             axes = zip(x.shape[1:3], self._kernel, self._stride, self._dilation, strict=True)
             padding = [pad for size, k, s, d in axes for pad in size_preserving(size, d * (k - 1) + 1, s)]
