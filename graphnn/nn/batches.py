@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,13 +14,12 @@ from graphnn.nn.door import as_array, as_declared, check_finite, common_length
 from graphnn.nn.objective import Kind, Objective, Term
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """The arrays of a step in its order, of what kind they are, and how many examples."""
 
     kind: Kind
     arrays: list[np.ndarray]
-    count: int
+    examples: int
 
 
 def input_arrays(x: Any, inputs: Sequence[Value], known: Sequence[str] = ()) -> list[np.ndarray]:

@@ -38,5 +38,5 @@ class Gatherer:
 
     def rows(self, index: np.ndarray) -> list[np.ndarray]:
         """The rows at `index`; valid until the next call."""
-        return [np.take(array, index, axis=0, out=buffer[: len(index)], mode="clip")
-                for array, buffer in zip(self.arrays, self._buffers, strict=True)]
+        count = len(index)
+        return [array.take(index, 0, buffer[:count], "clip") for array, buffer in zip(self.arrays, self._buffers, strict=True)]

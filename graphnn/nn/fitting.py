@@ -47,7 +47,7 @@ def run_epoch(model: Model, training: Training, source: Source, epoch: int, call
             kind, frozen = batch.kind, model.frozen_names
             step = training.step(kind, frozen, model.state)
         values = step(batch.arrays)
-        totals.add(values, batch.count, step.layout)
+        totals.add(values, batch.examples, step.layout)
         if training.accumulate > 1:
             waiting += 1
             if waiting == training.accumulate:
@@ -56,7 +56,7 @@ def run_epoch(model: Model, training: Training, source: Source, epoch: int, call
         progress.step(totals.count, totals.running)
         if callbacks.watch_batches:
             alone = training.objective.totals()
-            alone.add(values, batch.count, step.layout)
+            alone.add(values, batch.examples, step.layout)
             callbacks.call("on_batch_end", model, number, alone.numbers())
             if model.stop_training:
                 break
@@ -70,5 +70,5 @@ def measure(model: Model, training: Training, source: Source, epoch: int = 0) ->
     totals = training.objective.totals()
     for batch in source.batches(epoch):
         step = training.measure(batch.kind, model.state)
-        totals.add(step(batch.arrays), batch.count, step.layout)
+        totals.add(step(batch.arrays), batch.examples, step.layout)
     return totals.numbers()

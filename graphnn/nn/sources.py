@@ -20,9 +20,9 @@ class Arrays:
 
     def __init__(self, whole: Batch, batch_size: int, *, seed: int | None = None, drop_last: bool = False) -> None:
         self.whole, self.batch_size, self.seed = whole, batch_size, seed
-        self.examples = whole.count - whole.count % batch_size if drop_last else whole.count
+        self.examples = whole.examples - whole.examples % batch_size if drop_last else whole.examples
         if not self.examples:
-            raise ShapeError(f"drop_last leaves nothing: {whole.count} examples are less than a batch of {batch_size}")
+            raise ShapeError(f"drop_last leaves nothing: {whole.examples} examples are less than a batch of {batch_size}")
         self._gather = None if seed is None else Gatherer(whole.arrays, batch_size)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
@@ -32,7 +32,7 @@ class Arrays:
                 parts = [array[start : start + self.batch_size] for array in whole.arrays]
                 yield Batch(whole.kind, parts, len(parts[0]))
             return
-        order = epoch_order(whole.count, seed=self.seed or 0, epoch=epoch)[: self.examples]
+        order = epoch_order(whole.examples, seed=self.seed or 0, epoch=epoch)[: self.examples]
         for rows in minibatches(order, self.batch_size):
             yield Batch(whole.kind, self._gather.rows(rows), len(rows))
 

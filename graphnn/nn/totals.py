@@ -41,17 +41,19 @@ class Totals:
         """One batch of `count` examples."""
         self.count += count
         for i, at in enumerate(layout.losses):
-            weight = count if at.weight is None else float(values[at.weight])
-            self._sums[i] += float(values[at.value]) * (1.0 if at.summed else weight)
+            weight = count if at.weight is None else values[at.weight].item()
+            self._sums[i] += values[at.value].item() * (1.0 if at.summed else weight)
             self._weights[i] += weight
-        for (_, metric), kept, (first, last) in zip(self.metrics, self._metrics, layout.metrics, strict=True):
-            if metric.collects:
+        for i, (first, last) in enumerate(layout.metrics):
+            kept = self._metrics[i]
+            if self.metrics[i][1].collects:
                 kept.append(values[first:last])
-            elif kept:
-                for j in range(first, last):
-                    kept[j - first] += values[j]
+            elif not kept:                               # numbers as Python's, which add up faster; arrays in f64
+                kept += [v.item() if v.ndim == 0 else v.astype(np.float64) for v in values[first:last]]
             else:
-                kept.extend(np.float64(0.0) + value for value in values[first:last])
+                for j in range(last - first):
+                    v = values[first + j]
+                    kept[j] += v.item() if v.ndim == 0 else v
 
     def numbers(self, *, collected: bool = True) -> dict[str, float]:
         """Loss and metrics by column; without `collected` those metrics are left out that look at all examples at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -52,8 +53,10 @@ class Training:
         self._steps: dict[tuple[Kind, Frozen], Step] = {}
         self._measures: dict[Kind, Step] = {}
         self._applies: dict[Frozen, Executable] = {}
+        self._compiled = False
         # The states of training are there from the start, so that they can be set before the first step.
         self.examples = [self._first_graph(), *([self.apply_graph(Frozen())] if self.accumulate > 1 else [])]
+        self._compiled = True
         self.own_states = {state.name for graph in self.examples for state, _ in graph.updates}
         self.own_states |= {value.name for graph in self.examples for value in graph.by_role("state")}
 
@@ -80,7 +83,7 @@ class Training:
             if self.accumulate > 1:
                 updates += self._accumulated(params, grads, written)
             else:
-                updates += self.optimizer.updates(params, grads, loss=written.loss)
+                updates += self._optimised(params, grads, written.loss)
         inputs = [*graph.by_role("input"), *written.inputs]
         return Graph.of("train", inputs, written.outputs, updates=updates), written.layout
 
@@ -92,9 +95,15 @@ class Training:
             count = 1.0 if self._sums_gradients else ir.where(ir.equal(weight, 0.0), 1.0, weight)
             grads = [total / ir.cast(count, total.dtype) if isinstance(count, Value) else total for total in sums]
             mean = loss / count
-        updates = self.optimizer.updates(params, grads, loss=mean) if params else []
+        updates = self._optimised(params, grads, mean) if params else []
         updates += [(state, ir.zeros(state.shape, dtype=state.dtype)) for state in (*sums, weight, loss, steps)]
         return Graph.of("apply", [], [], updates=updates)
+
+    def _optimised(self, params: Sequence[Value], grads: Sequence[Value], loss: Value) -> Updates:
+        with warnings.catch_warnings():
+            if self._compiled:                           # has warned then, and what is frozen now may be all of a group
+                warnings.filterwarnings("ignore", ".* the group .* fits none of the")
+            return self.optimizer.updates(params, grads, loss=loss)
 
     @staticmethod
     def _trained(graph: Graph, frozen: Frozen) -> list[Value]:
