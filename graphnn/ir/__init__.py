@@ -61,13 +61,14 @@ from graphnn.ir.ops.sizes import arange, full, iota, ones, ones_like, size_of, z
 from graphnn.ir.ops.slicing import concat, pad, split, stack
 from graphnn.ir.ops.softmax import log_softmax, softmax
 from graphnn.ir.ops.sparse import sampled_matmul, sparse_matmul
+from graphnn.ir.ops.words import context_windows, word_vector_steps
 from graphnn.ir.types import DType, TensorType, as_dtype, boolean, f32, f64, i32, i64
 
 # What `import graphnn` shows of them, under `gnn`.
 __all__ = [
     "DType", "Dim", "Fusion", "Graph", "Loc", "Node", "Op", "Sample", "Size", "TensorType", "Use", "Value", "abs",
     "add", "arange", "argmax", "argmin", "as_dtype", "avg_pool2d", "boolean", "by_mode", "cast", "ceil", "ceildiv",
-    "check_index", "clip", "concat", "constant", "conv2d", "conv2d_transpose", "cos", "dim", "dim_floordiv",
+    "check_index", "clip", "concat", "constant", "context_windows", "conv2d", "conv2d_transpose", "cos", "dim", "dim_floordiv",
     "dim_max", "dim_min", "div", "equal", "erf", "exp", "expand", "expand_dims", "expm1", "f32", "f64", "flatten",
     "flip", "floor", "floordiv", "full", "gather", "gelu", "greater", "greater_equal", "i32", "i64", "iota",
     "is_finite", "less", "less_equal", "log", "log1p", "log_sigmoid", "log_softmax", "logical_and", "logical_not",
@@ -77,5 +78,5 @@ __all__ = [
     "random_normal", "random_uniform", "reciprocal", "relu", "reshape", "rewire", "round", "rsqrt", "sampled_matmul", "scan",
     "scatter_add", "scope", "sigmoid", "sign", "silu", "sin", "size_of", "softmax", "softplus", "sparse_matmul",
     "split", "sqrt", "square", "squeeze", "stack", "state", "stop_gradient", "sub", "sum", "swapaxes", "tanh",
-    "transpose", "variance", "where", "with_update", "zeros", "zeros_like",
+    "transpose", "variance", "where", "with_update", "word_vector_steps", "zeros", "zeros_like",
 ]  # fmt: skip

@@ -29,4 +29,5 @@ from graphnn.ir.ops import (
     slicing,
     softmax,
     sparse,
+    words,
 )

@@ -2,7 +2,9 @@
 
 from importlib import import_module
 
-FAMILIES = ("contractions", "fused", "movement", "reduce", "pool", "index", "softmax", "random", "scan", "sparse", "rewire")
+FAMILIES = (
+    "contractions", "fused", "movement", "reduce", "pool", "index", "softmax", "random", "scan", "sparse", "rewire", "words",
+)
 
 for family in FAMILIES:
     import_module(f"graphnn.runtime.kernels.{family}")
