@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from graphnn.ir.ops.inputs import state as state_value
 from graphnn.ir.ops.sparse import SparseMatMul
 from graphnn.ir.types import TensorType
 from graphnn.nn.arguments import as_count
-from graphnn.nn.callbacks import Callback
+from graphnn.nn.callbacks import BY_NAME, Callback
 from graphnn.nn.layers.sparse_evolution import SparseEvolution
 from graphnn.runtime.compile import compile_graph
 from graphnn.runtime.executable import Executable
@@ -70,8 +70,9 @@ def rewired(layers: SparseEvolution | Sequence[SparseEvolution], updates: Sequen
     return list(new.items())
 
 
-def rewiring(graph: Graph, state: State) -> Graph:
-    """A graph that rewires all sparse weights of a network, and with them its optimiser's states in `state`.
+def rewiring(graph: Graph, state: State, *, frozen: Collection[str] = ()) -> Graph:
+    """A graph that rewires the sparse weights of a network but those named in `frozen`, and with them its optimiser's states in
+    `state`.
 
     It takes no inputs; its output i64[layers] is how many entries of each weight are new. Compile it with the same state and
     call it between training steps. The layers are found by their ops, so `graph` may come from a file. Raises VerifyError when
@@ -84,8 +85,9 @@ def rewiring(graph: Graph, state: State) -> Graph:
     >>> gnn.compile(nn.rewiring(model.graph, model.state), state=model.state)()
     array([29])
     """
-    found = _sparse_weights(graph)
-    if not found:
+    every = _sparse_weights(graph)
+    found = [sparse for sparse in every if sparse.weight.name not in frozen]
+    if not every:
         raise VerifyError(f"{graph.name!r} has no sparse weights to rewire", hint="nn.SparseEvolution makes some")
     new: dict[Value, Value] = {}
     counts: list[Value] = []
@@ -95,7 +97,8 @@ def rewiring(graph: Graph, state: State) -> Graph:
              if name not in inside]
     for sparse in found:
         counts.append(_rewire(sparse, new, [slot for slot in slots if _is_slot(slot, sparse.weight, params)]))
-    return Graph.of("rewiring", [], [ir.stack(counts)], updates=list(new.items()))
+    outputs = ir.stack(counts) if counts else ir.zeros((0,), dtype="i64")
+    return Graph.of("rewiring", [], [outputs], updates=list(new.items()))
 
 
 def _sparse_weights(graph: Graph) -> list[_Sparse]:
@@ -139,7 +142,8 @@ def _rewire(sparse: _Sparse, new: dict[Value, Value], slots: Sequence[Value]) ->
 
 @dataclass
 class Rewire(Callback):
-    """Rewires all SparseEvolution layers of a model before every `every`-th epoch but the first; call it to do so at once.
+    """Rewires the SparseEvolution layers of a model that are not frozen, before every `every`-th epoch but the first; call it
+    to do so at once.
 
     What is new is then trained before anyone looks at it. Of a model that is loaded and trained on, the layers are rewired as
     they would have been without the stop. Raises ShapeError when `every` is not positive. (Mocanu et al., 2018)
@@ -156,7 +160,7 @@ class Rewire(Callback):
 
     def __post_init__(self) -> None:
         self.every = as_count(self.every, "Rewire: every")
-        self._made: tuple[Graph, State, tuple[str, ...], Executable] | None = None
+        self._made: tuple[Graph, State, tuple[object, ...], Executable] | None = None
 
     def on_epoch_begin(self, model: Model, epoch: int) -> None:
         if epoch > 1 and (epoch - 1) % self.every == 0:
@@ -164,8 +168,11 @@ class Rewire(Callback):
 
     def __call__(self, model: Model) -> int:
         """Rewire now; how many entries are new. Raises VerifyError for a model without sparse layers."""
-        made, names = self._made, model.state.names
+        made, names = self._made, (model.state.names, model.frozen)
         if made is None or made[0] is not model.graph or made[1] is not model.state or made[2] != names:
-            exe = compile_graph(rewiring(model.graph, model.state), state=model.state, backend=model.backend)
+            exe = compile_graph(rewiring(model.graph, model.state, frozen=model.frozen), state=model.state, backend=model.backend)
             made = self._made = (model.graph, model.state, names, exe)
         return int(made[3]().sum())
+
+
+BY_NAME["rewire"] = Rewire

@@ -228,6 +228,17 @@ def test_a_step_that_rewires_is_a_step_and_a_rewiring() -> None:
             np.testing.assert_allclose(both.state[name], plain.state[name], atol=1e-14, err_msg=name)
 
 
+def test_a_frozen_layer_is_not_rewired() -> None:
+    model, layer, *_ = trained()
+    model.freeze("sparse_evolution")
+    before = model.state[layer.pattern.name]
+    rewire = nn.Rewire()
+    assert rewire(model) == 0
+    np.testing.assert_array_equal(model.state[layer.pattern.name], before)
+    model.unfreeze("sparse_evolution")
+    assert rewire(model) > 0
+
+
 def test_zeta_is_a_state_and_0_rewires_nothing() -> None:
     model, layer, *_ = trained()
     model.state["sparse_evolution/zeta"] = 0.0
@@ -280,7 +291,7 @@ def test_fit_rewires_between_epochs_and_goes_on_after_a_stop_as_without_one(tmp_
     assert (patterns[1] == patterns[0]).all()               # nothing before the first epoch
     assert all((a != b).any() for a, b in itertools.pairwise(patterns[1:]))
     loaded = gnn.load(tmp_path / "half.gnn")
-    loaded.fit(data, target, batch_size=20, epochs=2, verbose=False, callbacks=[nn.Rewire()])
+    loaded.fit(data, target, batch_size=20, epochs=2, verbose=False, callbacks="rewire(every=1)")
     for name in model.state.names:
         np.testing.assert_array_equal(loaded.state[name], model.state[name], err_msg=name)
 
