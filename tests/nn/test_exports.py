@@ -40,8 +40,8 @@ CALLBACKS = names("EarlyStopping ModelCheckpoint CSVLogger LearningRateLogger Te
 UTILITIES = names("""minibatch pad1D pad2D calc_fan calc_conv_out_dims calc_pad_dims_1D col2im im2col conv1D conv2D conv2D_naive
     deconv2D_naive dilate he_uniform he_normal glorot_uniform truncated_normal
     glorot_normal calc_pad_dims_2D lecun_uniform lecun_normal orthogonal""")
-MODEL = names("""parameters trainable frozen freeze unfreeze get_weights set_weights save_weights compile fit training_step evaluate
-    predict warm_up save load summary plot profile""")
+MODEL = names("""parameters trainable frozen freeze unfreeze get_weights set_weights save_weights compile fit training_step
+    evaluate predict warm_up save load summary plot profile""")
 
 CLASSES = [*LAYERS, *ACTIVATIONS, *LOSSES, *OPTIMISERS, *SCHEDULERS, *MODULES, *INITIALISERS, *METRICS, *CALLBACKS]
 FORMULA_OR_SHAPES = re.compile(r"=|->| / |U\(|N\(|\([^)]*,[^)]*\)")        # a shape has a comma
