@@ -92,10 +92,10 @@ class State:
             for name, array in checked.items():
                 self._arrays[name][...] = array
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Copies of all arrays, by name."""
+    def arrays(self, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """Copies of all arrays, or of those named, as they are at one moment."""
         with self.reading():
-            return {name: array.copy() for name, array in self._arrays.items()}
+            return {name: self._array(name).copy() for name in (tuple(self._arrays) if names is None else names)}
 
     def add(self, graph: Graph) -> None:
         """Make room and first values for the params and states of a graph that this state lacks."""
