@@ -1,4 +1,7 @@
-"""A floor imports only floors to its left: errors <- ir <- {autodiff, passes, files, inspect} <- runtime <- nn <- zoo <- cli."""
+"""A floor imports only floors to its left:
+
+    errors <- ir <- {autodiff, passes, files, inspect} <- runtime <- nn <- {zoo, sklearn} <- cli
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "graphnn"
 FLOORS = {"errors": 0, "version": 0, "ir": 1, "autodiff": 2, "passes": 2, "files": 2, "inspect": 2, "runtime": 3,
-          "nn": 4, "zoo": 5, "cli": 6}
+          "nn": 4, "zoo": 5, "sklearn": 5, "cli": 6}
 HEAVY = ("numba", "llvmlite", "networkx", "matplotlib", "rich", "torch", "onnx", "onnxruntime", "sklearn", "scipy", "mpi4py")
 
 
