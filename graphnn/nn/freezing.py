@@ -23,10 +23,11 @@ class Frozen:
 
 
 def names_of_parts(graph: Graph, parts: Sequence[Part]) -> tuple[list[str], list[str]]:
-    """The parameters and the statistics (real-valued states) of parts of a graph: layers, values, names, layer paths; of all
-    when no part is given. Raises VerifyError for a part that has none."""
+    """The parameters and the statistics (real-valued states that training updates) of parts of a graph: layers, values, names,
+    layer paths; of all when no part is given. Raises VerifyError for a part that has none."""
     params = [value.name for value in graph.by_role("param")]
-    statistics = [value.name for value in graph.by_role("state") if value.dtype.is_float]
+    updated = {node.inputs[1] for node in graph.nodes if isinstance(node.op, WithUpdate)}
+    statistics = [value.name for value in graph.by_role("state") if value.dtype.is_float and value in updated]
     if not parts:
         return params, statistics
     chosen = set[str]()

@@ -146,7 +146,7 @@ class Model:
         return self
 
     def get_weights(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters and running statistics, by name."""
+        """Copies of all parameters, by name, and of what layers keep beside them, such as running statistics."""
         return weights.get_weights(self.whole_graph, self.state)
 
     def set_weights(self, arrays: Mapping[str, Any] | str | Path) -> None:

@@ -21,13 +21,14 @@ _DATE = (1980, 1, 1, 0, 0, 0)                            # the same weights give
 
 
 def weight_values(graph: Graph) -> dict[str, Value]:
-    """The parameters of a graph and its statistics (real-valued states), by name."""
-    statistics = (value for value in graph.by_role("state") if value.dtype.is_float)
-    return {value.name: value for value in (*graph.by_role("param"), *statistics)}
+    """The parameters of a graph, and what its layers keep beside them: running statistics, sparse patterns, tables. Seeds and
+    counts of random numbers, which are whole numbers, are no weights."""
+    states = (value for value in graph.by_role("state") if value.rank or value.dtype.is_float)
+    return {value.name: value for value in (*graph.by_role("param"), *states)}
 
 
 def get_weights(graph: Graph, state: State) -> dict[str, np.ndarray]:
-    return {name: state[name] for name in weight_values(graph)}
+    return state.arrays(weight_values(graph))
 
 
 def set_weights(graph: Graph, state: State, weights: Mapping[str, Any] | str | Path) -> None:

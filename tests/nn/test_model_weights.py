@@ -61,6 +61,17 @@ def test_numpy_reads_and_writes_the_files(tmp_path: Path) -> None:
     assert all((array == 1).all() for array in model.get_weights().values())
 
 
+def test_the_pattern_of_a_sparse_layer_goes_with_its_weights() -> None:
+    x_ = np.random.default_rng(0).normal(size=(3, 6))
+    models = []
+    for seed in (1, 2):
+        x = gnn.Input((6,), name="x")
+        models.append(gnn.Model(x, nn.SparseEvolution(8, epsilon=2)(x), seed=seed, backend="numpy"))
+    assert (models[0].predict(x_) != models[1].predict(x_)).any()
+    models[1].set_weights(models[0].get_weights())
+    np.testing.assert_array_equal(models[0].predict(x_), models[1].predict(x_))
+
+
 def test_the_optimiser_goes_on_with_new_weights() -> None:
     x, y = examples()
     model = dense().compile("adam", "cross_entropy")
