@@ -1,0 +1,283 @@
+"""Every layer and module, each through the same checks: derivatives, both back ends, training, any batch, files, its name.
+
+`FAMILY` has an example of each layer that graphnn.nn exports; a layer that is missing there fails the first test.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphnn as gnn
+from graphnn import nn
+from graphnn.ir.modes import has_modes, resolve_modes
+from graphnn.ir.ops.inputs import placeholder
+from graphnn.ir.ops.scan import rebuild
+
+SIZES = {"N": 3, "T": 4, "S": 5, "H": 5, "W": 4}
+ABSTRACT = {"Layer", "Cell", "NCELoss"}                  # (a loss with parameters: tests/nn/test_losses_generative.py)
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to make a layer for a dtype, and what to call it on: "N,T,3" for real numbers, "i64[N,T]" in full for others."""
+
+    make: Callable[[str], Any]
+    inputs: tuple[str, ...]
+    call: Callable[..., Any] = lambda layer, *values: layer(*values)
+    still: tuple[str, ...] = ()                          # endings of parameters without influence on this example's result
+
+
+def case(layer: Callable[[], Any], *inputs: str, **more: Any) -> Case:
+    return Case(lambda _: layer(), inputs, **more)
+
+
+@dataclass(eq=False)
+class Decay(nn.Cell):
+    """h' = d h + x."""
+
+    def build(self, x: gnn.TensorType) -> None:
+        self.decay = self.param("decay", x.shape[1:], nn.Constant(0.5), dtype=x.dtype)
+
+    def first_states(self, x: gnn.TensorType) -> Sequence[gnn.Value]:
+        return [gnn.zeros(x.shape, x.dtype)]
+
+    def step(self, x: gnn.Value, *states: gnn.Value) -> tuple[gnn.Value, ...]:
+        h = self.decay * states[0] + x
+        return h, h
+
+
+FAMILY: dict[str, Case] = {
+    "Add": case(lambda: nn.Add("tanh"), "N,3", "N,1"),
+    "Affine": case(lambda: nn.Affine(2.0, -0.5), "N,T,3"),
+    "BatchNorm1D": case(nn.BatchNorm1D, "N,3"),
+    "BatchNorm2D": case(nn.BatchNorm2D, "N,H,W,2"),
+    "Bidirectional": case(lambda: nn.Bidirectional(nn.GRU(2)), "N,T,3"),
+    "BidirectionalLSTM": case(lambda: nn.BidirectionalLSTM(2, merge="multiply", return_state=True), "N,T,3"),
+    "Concatenate": case(nn.Concatenate, "N,3", "N,2"),
+    "Conv1D": case(lambda: nn.Conv1D(4, 3, padding="causal", dilation=2), "N,T,2"),
+    "Conv2D": case(lambda: nn.Conv2D(4, (3, 2), (1, 2), "same_size", groups=2, activation="tanh"), "N,H,W,2"),
+    "Deconv2D": case(lambda: nn.Deconv2D(3, 3, 2, 1, 1), "N,H,W,2"),
+    "DotProductAttention": case(lambda: nn.DotProductAttention(dropout_p=0.3, causal=True), "N,T,2", "N,T,2", "N,T,3"),
+    "Dropout": case(lambda: nn.Dropout(0.4), "N,T,3"),
+    "Embedding": Case(lambda dtype: nn.Embedding(5, 2, pool="mean", dtype=dtype), ("i64[N,T]", "i64[N]"),
+                      lambda layer, ids, lengths: layer(ids, lengths=lengths)),
+    "Flatten": case(nn.Flatten, "N,T,3"),
+    "FullyConnected": case(lambda: nn.FullyConnected(4, "sigmoid"), "N,T,3"),
+    "GRU": case(lambda: nn.GRU(2, num_layers=2, reverse=True), "N,T,3"),
+    "GRUCell": case(lambda: nn.GRUCell(2), "N,3", "N,2"),
+    "GlobalPool": case(nn.GlobalPool, "N,H,W,2"),
+    "GroupNorm": case(lambda: nn.GroupNorm(2), "N,H,W,4"),
+    "LSTM": case(lambda: nn.LSTM(2, return_state=True), "N,T,3", "bool[N,T]", call=lambda layer, x, mask: layer(x, mask=mask)),
+    "LSTMCell": case(lambda: nn.LSTMCell(2, forget_bias=1.0), "N,3", "N,2", "N,2"),
+    "LayerNorm1D": case(nn.LayerNorm1D, "N,T,3"),
+    "LayerNorm2D": case(nn.LayerNorm2D, "N,3,2,2"),
+    "MultiHeadedAttentionModule": case(lambda: nn.MultiHeadedAttentionModule(2, dropout_p=0.2), "N,T,4", "N,S,3",
+                                       still=("key/bias",)),
+    "Multiply": case(nn.Multiply, "N,3", "N,3"),
+    "Pool2D": case(lambda: nn.Pool2D(2, mode="average", padding=1, ceil_mode=True), "N,H,W,2"),
+    "RBM": case(lambda: nn.RBM(3), "N,4", call=lambda layer, v: layer.free_energy(v)),
+    "RNN": case(lambda: nn.RNN(2, return_sequences=False), "N,T,3", "i64[N]", call=lambda layer, x, n: layer(x, lengths=n)),
+    "RNNCell": case(lambda: nn.RNNCell(2), "N,3", "N,2"),
+    "Recurrent": case(lambda: nn.Recurrent(Decay()), "N,T,3"),
+    "Reshape": case(lambda: nn.Reshape((3, -1)), "N,6"),
+    "SkipConnectionConvModule": case(lambda: nn.SkipConnectionConvModule(2, 3, 3, 2, 1, 1, "same", activation="tanh"), "N,H,W,2",
+                                     still=("conv1/bias", "conv2/bias", "skip/bias")),
+    "SkipConnectionIdentityModule": case(lambda: nn.SkipConnectionIdentityModule(3, 3, 2, activation="tanh"), "N,H,W,2",
+                                         still=("conv1/bias", "conv2/bias")),
+    "Softmax": case(nn.Softmax, "N,T,3"),
+    "SparseEvolution": case(lambda: nn.SparseEvolution(4), "N,5"),
+    "TransformerEncoderBlock": case(lambda: nn.TransformerEncoderBlock(2, 3, "tanh", norm_first=True), "N,T,4", "i64[N]",
+                                    call=lambda layer, x, n: layer(x, lengths=n), still=("key/bias",)),
+    "UpSampling2D": case(lambda: nn.UpSampling2D((2, 1)), "N,H,W,2"),
+    "WavenetResidualModule": case(lambda: nn.WavenetResidualModule(2, 3, 2), "N,T,2"),
+    **{name: case(getattr(nn, name), "N,T,3") for name in (
+        "ELU", "Exponential", "GELU", "HardSigmoid", "HardSwish", "Identity", "LeakyReLU", "Mish", "ReLU", "SELU", "SiLU",
+        "Sigmoid", "SoftPlus", "Tanh")},
+}
+EVERY = pytest.mark.parametrize("name", FAMILY)
+
+
+def applied(name: str, dtype: str = "f32") -> tuple[nn.Layer, list[gnn.Value], list[gnn.Value]]:
+    """The example's layer, which has a name of its own; inputs; results of real numbers."""
+    example = FAMILY[name]
+    layer = example.make(dtype)
+    layer.name = f"my-{name}"
+    texts = [text if "[" in text else f"{dtype}[{text}]" for text in example.inputs]
+    values = [placeholder(f"x{i}", text) for i, text in enumerate(texts)]
+    return layer, values, real(example.call(layer, *values))
+
+
+def real(found: gnn.Value | tuple[gnn.Value, ...]) -> list[gnn.Value]:
+    return [y for y in (found if isinstance(found, tuple) else (found,)) if y.dtype.is_float]
+
+
+def data(values: Sequence[gnn.Value], seed: int = 0, **sizes: int) -> list[np.ndarray]:
+    """Arrays for the inputs. Real numbers keep a distance from 0, where activations have corners."""
+    rng = np.random.default_rng(seed)
+    bound = {**SIZES, **sizes}
+    found: list[np.ndarray] = []
+    for value in values:
+        shape = tuple(size if isinstance(size, int) else bound[str(size)] for size in value.shape)
+        if value.dtype.is_float:
+            array = rng.uniform(0.1, 1.5, shape) * rng.choice([-1, 1], shape)
+        else:
+            array = rng.integers(1, 4, shape) if value.dtype.is_integer else rng.uniform(size=shape) < 0.7
+        found.append(array.astype(value.dtype.numpy))
+    return found
+
+
+def model_of(name: str, backend: str = "numba") -> gnn.Model:
+    _, values, outputs = applied(name)
+    return gnn.Model(values, outputs if len(outputs) > 1 else outputs[0], name="family", seed=5, backend=backend)
+
+
+def by_name(model: gnn.Model) -> dict[str, np.ndarray]:
+    return dict(zip([value.name for value in model.inputs], data(model.inputs), strict=True))
+
+
+def test_the_family_is_complete() -> None:
+    exported = {name for name, thing in vars(nn).items() if inspect.isclass(thing) and issubclass(thing, nn.Layer)}
+    assert exported - ABSTRACT == set(FAMILY)
+
+
+@EVERY
+def test_derivatives_of_first_and_second_order(name: str) -> None:
+    """By inputs and parameters, in evaluation and, where that differs, in training."""
+    layer, values, _ = applied(name, "f64")
+    arrays = data(values)
+    fixed = [placeholder(f"x{i}", gnn.TensorType.of(array)) for i, array in enumerate(arrays)]
+    graph = gnn.Graph.of("layer", fixed, real(FAMILY[name].call(layer, *fixed)))
+    exe = gnn.compile(graph, backend="numpy")
+    rng = np.random.default_rng(1)
+    points = [exe.state[p.name] + 0.3 * rng.normal(size=exe.state[p.name].shape) if p.dtype.is_float else exe.state[p.name]
+              for p in layer.parameters]
+    for training in (False, True) if has_modes(graph.nodes) else (False,):
+        resolved = resolve_modes(graph, training)
+        held = [value for value in resolved.inputs if value not in fixed and value not in layer.parameters]
+        constants = {value: gnn.constant(exe.state[value.name]) for value in held}
+
+        def f(*given: gnn.Value, resolved: gnn.Graph = resolved, constants: Any = constants) -> list[gnn.Value]:
+            new = dict(zip([*fixed, *layer.parameters], given, strict=True)) | constants
+            return rebuild(resolved.outputs, new)
+
+        if any(a.dtype.kind == "f" for a in (*arrays, *points)):
+            gnn.check_gradients(f, [*arrays, *points], order=2, tolerance=1e-5)
+
+
+@EVERY
+def test_kernels_give_what_the_interpreter_gives_at_any_batch(name: str) -> None:
+    _, values, outputs = applied(name)
+    graph = gnn.Graph.of("layer", values, outputs)
+    training = has_modes(graph.nodes)                    # the noisier of the modes: the same noise by both
+    compiled, plain = (gnn.compile(graph, backend=backend, training=training) for backend in ("numba", "numpy"))
+    for state in plain.state.names:
+        plain.state[state] = compiled.state[state]
+    for sizes in ({}, {"N": 1}, {"N": 5, "T": 1, "S": 1, "H": 2, "W": 2}, {}):
+        arrays = data(values, 3, **sizes)
+        found, expected = compiled(*arrays), plain(*arrays)
+        pairs = zip(found, expected, strict=True) if isinstance(found, tuple) else [(found, expected)]
+        for actual, wanted in pairs:
+            assert actual.shape == wanted.shape
+            np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-5)
+
+
+@EVERY
+def test_called_twice_it_shares_its_parameters(name: str) -> None:
+    layer, values, first = applied(name)
+    made = [*layer.parameters]
+    second = real(FAMILY[name].call(layer, *values))
+    assert layer.parameters == made
+    assert [y.type for y in second] == [y.type for y in first]
+    used = gnn.Graph.of("both", values, [*first, *second]).by_role("param")
+    assert set(used) <= set(made)
+
+
+@EVERY
+def test_three_steps_in_a_row_move_every_parameter(name: str) -> None:
+    layer, values, outputs = applied(name)
+    if not layer.parameters:
+        return
+    loss = sum((gnn.mean((y - 0.3) ** 2) for y in outputs[1:]), gnn.mean((outputs[0] - 0.3) ** 2))
+    grads = gnn.gradients(loss, layer.parameters)
+    updates = nn.SGD(0.05).updates(layer.parameters, grads)
+    step = gnn.compile(gnn.Graph.of("step", values, [loss], updates=updates), backend="numpy")
+    for seed, count in enumerate((3, 5, 3)):             # another batch between
+        before = {p.name: step.state[p.name].copy() for p in layer.parameters}
+        assert np.isfinite(step(*data(values, seed, N=count)))
+        for p_name, array in before.items():
+            assert np.isfinite(step.state[p_name]).all()
+            if not p_name.endswith(FAMILY[name].still):
+                assert (step.state[p_name] != array).any(), f"{p_name} did not move"
+
+
+@EVERY
+def test_its_name_is_on_its_nodes_in_tables_and_drawings(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = model_of(name, "numpy")
+    training = name == "Dropout"                         # in evaluation there is nothing of it
+    resolved = resolve_modes(model.graph, training)
+    if name == "Identity":
+        assert not [node for node in resolved.nodes if node.inputs]
+        return
+    mine = f"my-{name}"
+    assert all(node.loc.scope.startswith(mine) for node in resolved.nodes if node.inputs)
+    assert mine in model.summary(training=training)
+    assert mine in capsys.readouterr().out
+    assert mine in str(resolved)
+    model.plot(tmp_path / "layer.svg", training=training)
+    assert mine in (tmp_path / "layer.svg").read_text()
+
+
+@EVERY
+def test_a_profile_names_it(name: str) -> None:
+    if name in ("Identity", "Flatten", "Reshape"):       # nothing is computed
+        return
+    model = model_of(name)
+    profile = model.profile(by_name(model), training=name == "Dropout")
+    assert any(line.layer.startswith(f"my-{name}") for line in profile.lines)
+
+
+LOAD = """
+import sys
+from pathlib import Path
+import numpy as np
+import graphnn as gnn
+
+folder = Path(sys.argv[1])
+for path in sorted(folder.glob("*.gnn")):
+    model = gnn.load(path)
+    given = np.load(folder / f"{path.stem}.npz")
+    found = model.predict({name[3:]: given[name] for name in given.files if name.startswith("in_")})
+    found = found if isinstance(found, tuple) else (found,)
+    for i, y in enumerate(found):
+        expected = given[f"out_{i}"]
+        assert (y.dtype, y.shape, y.tobytes()) == (expected.dtype, expected.shape, expected.tobytes()), path.stem
+print("same", len(list(folder.glob("*.gnn"))))
+"""
+
+
+def test_all_are_saved_and_loaded_here_and_in_a_new_process_bit_for_bit(tmp_path: Path) -> None:
+    for name in FAMILY:
+        model = model_of(name)
+        given = by_name(model)
+        found = model.predict(given)
+        found = found if isinstance(found, tuple) else (found,)
+        model.save(tmp_path / f"{name}.gnn")
+        again = gnn.load(tmp_path / f"{name}.gnn").predict(given)
+        for a, b in zip(found, again if isinstance(again, tuple) else (again,), strict=True):
+            assert a.tobytes() == b.tobytes(), name
+        stored: dict[str, Any] = {f"in_{k}": a for k, a in given.items()} | {f"out_{i}": a for i, a in enumerate(found)}
+        np.savez(tmp_path / f"{name}.npz", **stored)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    done = subprocess.run([sys.executable, "-W", "error", "-c", LOAD, str(tmp_path)], capture_output=True, text=True,
+                          cwd=tmp_path, env=environment, check=False)
+    assert done.stdout.strip() == f"same {len(FAMILY)}", done.stderr
