@@ -141,6 +141,7 @@ def write_rows(layout: Layout, *, chunked: bool = False) -> Generated:
         _chunk(w, first)
     per = w.param("per")
     outputs = [(v, f"out{i}") for i, v in enumerate(layout.body.outputs)]
+    full = [(value, place) for value, place in outputs if layout.is_full(value)]
     sweeps = _sweeps(layout)
     row = w.root
     for i, sweep in enumerate(sweeps):
@@ -161,9 +162,9 @@ def write_rows(layout: Layout, *, chunked: bool = False) -> Generated:
                 element = f"{inner.array(array, value.dtype.value, whole=False)}[l]"
                 inner.add(f"{element} = {_combined(value, element, inner.name(value.node.inputs[0]))}")
             if not sweep.folds:
-                for value, place in outputs:
-                    if layout.is_full(value):
-                        inner.store(place, value, tuple(range(len(layout.loops))))
+                inner.read(full)
+                for value, place in full:
+                    inner.store(place, value, tuple(range(len(layout.loops))))
             for value in keep:
                 inner.keep(value, layout.reduced)
 
@@ -192,6 +193,7 @@ def write_columns(layout: Layout, *, chunked: bool = False) -> Generated:
     w.root.add(f"count = imin({block}, {w.size(last)} - start)")
     row = _over(w, outer, "group", "1")
     outputs = [(v, f"out{i}") for i, v in enumerate(layout.body.outputs)]
+    full = [(value, place) for value, place in outputs if layout.is_full(value)]
     sweeps = _sweeps(layout)
     for sweep in sweeps:
         accumulators = [(v, w.array(v.dtype.value, f"{block} * 8")) for v in sweep.folds]
@@ -204,9 +206,9 @@ def write_columns(layout: Layout, *, chunked: bool = False) -> Generated:
                 element = f"{inner.array(array, value.dtype.value)}[l]"
                 inner.add(f"{element} = {_combined(value, element, inner.name(value.node.inputs[0]))}")
             if not sweep.folds:
-                for value, place in outputs:
-                    if layout.is_full(value):
-                        inner.store(place, value, tuple(range(len(layout.loops))))
+                inner.read(full)
+                for value, place in full:
+                    inner.store(place, value, tuple(range(len(layout.loops))))
 
         _over_columns(w, row, last, sweep, body, reduced[0] if chunked else None)
         row.settle()

@@ -176,6 +176,52 @@ def test_a_reduced_output_takes_the_memory_of_an_input_that_only_later_outputs_r
     check(fused([r.sum(x, axis), r.max(x, axis) * row], [x, row]), [values, normal(130 if axis == 0 else 33)], in_place=((0, 1),))
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (5, 64), (130, 129), (300, 700)])
+@pytest.mark.parametrize("axis", [0, 1, (0, 1)])
+def test_outputs_after_a_reduction_take_the_memory_of_inputs(axis, shape):
+    """An optimiser's slots and parameter, when the gradient is clipped by its norm."""
+    g, p, v = (placeholder(name, "f32[N,C]") for name in "gpv")
+    scale = 1.0 / (1.0 + r.sum(g * g, axis, True))
+    new_v = v * 0.5 + g * scale
+    node = fused([new_v, p - new_v * scale + v], [g, p, v])
+    assert {(0, 2), (1, 1)} <= set(node.op.in_place(*(value.type for value in node.inputs)))
+    arrays = [normal(shape), normal(shape) + 1, normal(shape) - 1]
+    check(node, arrays, in_place=((0, 2), (1, 1)))
+    check(node, arrays, in_place=((0, 0), (1, 2)))
+
+
+def test_outputs_that_may_be_written_in_sweeps_of_their_own_take_no_memory():
+    x, y, z = (placeholder(name, "f32[N,C]") for name in "xyz")
+    total = r.sum(z * x)
+    cases = ([x * 2.0, x - r.sum(x)], [y * total, x * total, (x + y) * total], [x - r.sum(r.sum(x, 1, True) * x, 1, True)])
+    for outputs, inputs in zip(cases, ([x], [x, y, z], [x]), strict=True):
+        node = fused(outputs, inputs)
+        assert node.op.in_place(*(value.type for value in node.inputs)) == ()
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_random_bodies_in_place(seed):
+    rng = np.random.default_rng(seed)
+    shape = [(3, 5, 17), (40, 30, 70)][seed % 2]
+    inputs = [placeholder(f"x{i}", "f64[N,T,C]") for i in range(4)]
+    axes = tuple(sorted(rng.choice(3, rng.integers(1, 4), replace=False).tolist()))
+    outputs = []
+    while not outputs or iteration_space(Graph.of("body", inputs, outputs)) is None:
+        pair = [inputs[i] for i in rng.integers(0, 4, 2)]
+        fold = (r.mean, r.max, r.min)[rng.integers(3)](BINARY[rng.integers(5)](*pair), axes, True)
+        pool = list(inputs)
+        for _ in range(8):
+            a, b = (pool[i] for i in rng.integers(0, len(pool), 2))
+            pool.append(BINARY[rng.integers(5)](a, b if rng.random() < 0.5 else fold))
+        outputs = [v for v in pool[-4:] if rng.random() < 0.7]
+    node = fused(outputs, inputs)
+    taken: dict[int, int] = {}
+    for i, j in node.op.in_place(*(value.type for value in node.inputs)):
+        if i not in taken and j not in taken.values():
+            taken[i] = j
+    check(node, [rng.standard_normal(shape) for _ in inputs], in_place=tuple(taken.items()))
+
+
 def test_results_too_large_for_the_cache_are_streamed():
     x, row = placeholder("x", "f32[N,C]"), placeholder("r", "f32[C]")
     for outputs in ([x * 2.0 + 1.0], [x + row, x - row]):

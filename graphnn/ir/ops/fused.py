@@ -10,7 +10,7 @@ from graphnn.errors import ShapeError
 from graphnn.ir.dims import Size
 from graphnn.ir.graph import Graph, Node, Value, collect
 from graphnn.ir.interpret import run_nodes
-from graphnn.ir.iteration_space import REDUCTIONS, iteration_space
+from graphnn.ir.iteration_space import REDUCTIONS, Space, iteration_space
 from graphnn.ir.op import Arrays, Cotangents, Fusion, Op, Types
 from graphnn.ir.rewrite import inline
 from graphnn.ir.types import TensorType
@@ -46,9 +46,26 @@ def in_step(body: Graph) -> tuple[tuple[int, int], ...]:
             folded.update(node.outputs)
     full = [output for output in body.outputs if space.own(output) != space.kept] if folded else []
     later = set(collect(full))
+    # Full-size outputs that all need a reduction, and have an operand in common, are written in one last sweep.
+    last = bool(full) and all(output in folded for output in full)
+    last = last and bool(set.intersection(*(_swept(output, body, space) for output in full)))
     return tuple((i, j) for i, output in enumerate(body.outputs) for j, value in enumerate(body.inputs)
                  if value.type == output.type and space.axes[value] == space.axes[output]
-                 and output not in full and value.node not in later)
+                 and (last if output in full else value.node not in later))
+
+
+def _swept(output: Value, body: Graph, space: Space) -> set[Value]:
+    """The inputs with all axes that the sweep reads which writes a full-size output: not those behind reductions alone."""
+    found: set[Value] = set()
+    seen, stack = {output}, [output]
+    while stack:
+        value = stack.pop()
+        if value in body.inputs:
+            found |= {value} if space.axes[value] == space.axes[output] else set()
+        elif not isinstance(value.node.op, REDUCTIONS):
+            stack += [v for v in value.node.inputs if v not in seen]
+            seen.update(value.node.inputs)
+    return found
 
 
 def _body_flops(body: Graph) -> Size:
