@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from graphnn.ir.ops.inputs import placeholder
 from graphnn.ir.types import DType, TensorType
 from graphnn.nn.arguments import is_number, is_whole
 from graphnn.nn.described import DescriptionError
+from graphnn.nn.layer import Layer
 from graphnn.nn.losses import Loss, as_loss
 from graphnn.nn.metrics import Metric, as_metrics
 from graphnn.nn.outputs import for_each_output, is_by_name
@@ -243,12 +245,31 @@ class Objective:
 
 
 def _as_loss(spec: Any) -> Loss:
-    if not isinstance(spec, (Loss, type)) and callable(spec):
+    """The loss of (prediction, target) that is meant."""
+    if isinstance(spec, Layer) or (not isinstance(spec, (Loss, type)) and callable(spec)):
+        if isinstance(spec, Layer) or not _takes_two(spec):
+            name = getattr(spec, "__name__", type(spec).__name__)
+            raise DescriptionError(f"{name} is no loss of (prediction, target)", hint=_AS_VALUE)
         return FunctionLoss(function=spec)
     loss = as_loss(spec)  # pyright: ignore[reportArgumentType]  (a class is refused there)
+    if type(loss).target_type is Loss.target_type:
+        raise DescriptionError(f"{type(loss).__name__} is no loss of (prediction, target)", hint=_AS_VALUE)
     if loss.reduction == "none":
         raise DescriptionError(f"training needs a loss that is one number; {type(loss).__name__} has reduction='none'")
     return loss
+
+
+_AS_VALUE = 'call it on the values that it needs, and give the result to the model: Model(x, y, losses={"name": value})'
+
+
+def _takes_two(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:                                   # written in C, without a signature
+        return True
+    return True
 
 
 def _metrics_of(metrics: Any, outputs: Sequence[str], trained: Sequence[str]) -> dict[str, tuple[Metric, ...]]:

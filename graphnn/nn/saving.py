@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from graphnn.errors import FileFormatError, GraphnnError, VerifyError
 from graphnn.files import load_file, save_file
-from graphnn.ir.graph import Graph
+from graphnn.ir.graph import IDENTIFIER, Graph
 from graphnn.nn.arguments import as_count
 from graphnn.nn.freezing import Frozen
 from graphnn.nn.history import History
+from graphnn.nn.outputs import named_outputs
 from graphnn.nn.training import Training
 from graphnn.runtime.state import State
 
@@ -27,7 +28,7 @@ def save(model: Model, path: str | Path, *, training: bool) -> None:
     arrays = {name: array for name, array in model.state.arrays().items() if name in names}
     graphs = {"model": model.graph}
     meta: dict[str, Any] = {"seed": model.state.seed}
-    if len(model.output_names) > 1:
+    if model.output_names != tuple(named_outputs(model.outputs)):
         meta["outputs"] = list(model.output_names)
     if model.losses:                                     # values of the graph are losses: a second cut through it has them
         graphs["losses"] = model.whole_graph
@@ -75,6 +76,8 @@ def load(cls: type[Model], path: str | Path, *, backend: str) -> Model:
 
 def _names(meta: dict[str, Any], key: str) -> list[str]:
     names = meta.get(key, [])
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not all(isinstance(name, str) and IDENTIFIER.match(name) for name in names):
         raise VerifyError(f"{key} is {names!r}; it must be a list of names")
+    if len(set(names)) != len(names):
+        raise VerifyError(f"{key} names something twice: {', '.join(names)}")
     return names

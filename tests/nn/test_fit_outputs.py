@@ -257,6 +257,42 @@ def test_losses_that_are_none() -> None:
         model.compile("adam").fit(X, REAL, verbose=False)
 
 
+@pytest.mark.parametrize("loss", [nn.VAELoss(), nn.WGAN_GPLoss(), nn.NCELoss(3, 2), lambda p: p], ids=range(4))
+def test_losses_of_other_things_than_prediction_and_target(loss: Any) -> None:
+    with pytest.raises(GraphnnError, match="is no loss of") as caught:
+        forked().compile("adam", loss)
+    assert "losses=" in notes(caught.value)
+
+
+def test_a_variational_autoencoder_and_noise_contrastive_words(tmp_path: Path) -> None:
+    """The two losses that the zoo's networks are trained by."""
+    x = gnn.Input((4,), name="x")
+    h = nn.FullyConnected(4, activation="tanh")(x)
+    mean, log_variance = nn.FullyConnected(2, name="mean")(h), nn.FullyConnected(2, name="log_variance")(h)
+    y = nn.FullyConnected(4, activation="sigmoid")(mean)
+    vae = gnn.Model(x, y, losses={"vae": nn.VAELoss()(y, x, mean, log_variance)}, backend="numpy").compile("adam(lr=0.05)")
+    data = 1 / (1 + np.exp(-X))
+    assert vae.fit(data, epochs=15, verbose=False)["loss"][-1] < vae.history["loss"][0]
+
+    word, near = gnn.Input((), name="word", dtype="i64"), gnn.Input((), name="near", dtype="i64")
+    h = nn.Embedding(20, 6)(word)
+    model = gnn.Model([word, near], h, losses={"nce": nn.NCELoss(20, 4)(h, near)}, backend="numpy").compile("adam(lr=0.05)")
+    words = np.arange(40) % 20
+    assert model.fit((words, (words + 1) % 20), epochs=10, verbose=False)["loss"][-1] < model.history["loss"][0]
+    assert model.predict(words).shape == (40, 6)
+    model.save(tmp_path / "m.gnn")
+    loaded = gnn.load(tmp_path / "m.gnn", backend="numpy")
+    for one in (model, loaded):
+        one.fit((words, (words + 1) % 20), verbose=False)
+    assert bits(model) == bits(loaded)
+
+
+def test_one_named_output_is_saved(tmp_path: Path) -> None:
+    x = gnn.Input((4,), name="x")
+    gnn.Model(x, {"scores": nn.FullyConnected(3)(x)}).save(tmp_path / "m.gnn")
+    assert gnn.load(tmp_path / "m.gnn").output_names == ("scores",)
+
+
 # ------------------------------------------------------------------------------------------------ losses that are functions
 
 def test_functions_as_losses(tmp_path: Path) -> None:
