@@ -9,7 +9,7 @@ from graphnn.inspect.summary import summary
 from graphnn.ir.graph import Graph
 from graphnn.ir.modes import resolve_modes
 from graphnn.nn.described import DescriptionError, describe
-from graphnn.nn.objective import FunctionLoss
+from graphnn.nn.trained_loss import FunctionLoss
 from graphnn.runtime.compile import compile_graph
 
 if TYPE_CHECKING:

@@ -63,6 +63,12 @@ class Model:
     >>> model = gnn.Model(x, nn.FullyConnected(3)(x), name="tiny")
     >>> model.predict([[1, 2, 3, 4]]).shape
     (1, 3)
+
+    Ridge regression, its penalty a value of the graph:
+
+    >>> layer = nn.FullyConnected(1)
+    >>> y = layer(x)
+    >>> ridge = gnn.Model(x, y, losses={"penalty": 0.01 * gnn.sum(layer.weight ** 2)}).compile("adam", "squared_error")
     """
 
     def __init__(self, inputs: Value | Sequence[Value], outputs: Outputs, *, losses: Mapping[str, Value] | None = None,
@@ -146,7 +152,16 @@ class Model:
         return self
 
     def get_weights(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters, by name, and of what layers keep beside them, such as running statistics."""
+        """Copies of all parameters, by name, and of what layers keep beside them, such as running statistics.
+
+        >>> import graphnn as gnn
+        >>> from graphnn import nn
+        >>> x = gnn.Input((2,), name="x")
+        >>> model = gnn.Model(x, nn.FullyConnected(1)(x))
+        >>> model.set_weights({"fully_connected/weight": [[1], [2]], "fully_connected/bias": [3]})
+        >>> model.get_weights()["fully_connected/weight"].tolist()
+        [[1.0], [2.0]]
+        """
         return weights.get_weights(self.whole_graph, self.state)
 
     def set_weights(self, arrays: Mapping[str, Any] | str | Path) -> None:
@@ -176,6 +191,15 @@ class Model:
         one k times as large), and parameters change after each k-th and after the last of an epoch.
 
         The graphs are built at once, so that errors in loss or metrics show here; kernels are compiled at the first step.
+
+        >>> import graphnn as gnn
+        >>> from graphnn import nn
+        >>> x = gnn.Input((4,), name="x")
+        >>> model = gnn.Model(x, {"kind": nn.FullyConnected(3)(x), "size": nn.FullyConnected(1)(x)}, backend="numpy")
+        >>> losses = {"kind": "cross_entropy", "size": "huber"}
+        >>> made = model.compile("adam", losses, {"kind": "accuracy"}, loss_weights={"size": 0.1})
+        >>> sorted(model.evaluate(np.ones((5, 4)), {"kind": np.zeros(5, int), "size": np.ones((5, 1))}))
+        ['kind_accuracy', 'kind_loss', 'loss', 'size_loss']
         """
         if loss is None and not self.losses:
             raise VerifyError("compile needs a loss", hint="model.compile(optimizer=nn.Adam(), loss=nn.CrossEntropy())")
@@ -211,6 +235,14 @@ class Model:
 
         Raises VerifyError before `compile`; ShapeError, DTypeError or NumericsError for data that does not fit, naming
         the input; nothing is trained then. An error in an iterable ends training after the last whole step.
+
+        >>> import graphnn as gnn
+        >>> from graphnn import nn
+        >>> x = gnn.Input((2,), name="x")
+        >>> model = gnn.Model(x, nn.FullyConnected(1)(x), backend="numpy").compile("sgd(lr=0.1)", "squared_error")
+        >>> batches = [(np.eye(2), np.ones((2, 1))), (np.eye(2), np.ones((2, 1)), [1.0, 0.5])]
+        >>> model.fit(batches, epochs=20, verbose=False)["loss"][-1] < 0.1
+        True
         """
         training = self._need_training("fit")
         epochs, called = as_count(epochs, "fit: epochs", 0), Callbacks(callbacks)

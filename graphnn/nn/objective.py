@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,35 +16,11 @@ from graphnn.ir.loc import scope
 from graphnn.ir.ops.inputs import placeholder
 from graphnn.ir.types import DType, TensorType
 from graphnn.nn.arguments import is_number, is_whole
-from graphnn.nn.described import DescriptionError
-from graphnn.nn.layer import Layer
-from graphnn.nn.losses import Loss, as_loss
+from graphnn.nn.losses import Loss
 from graphnn.nn.metrics import Metric, as_metrics
 from graphnn.nn.outputs import for_each_output, is_by_name
 from graphnn.nn.totals import Layout, LossAt, Totals
-
-
-@dataclass(frozen=True)
-class FunctionLoss(Loss):
-    """A user's function (prediction, target) -> value as a loss. The value is the loss of each entry, of which the mean is taken;
-    or one number, which sample weights cannot reach. Targets are ids or real numbers, as for CrossEntropy."""
-
-    function: Callable[..., Any] = field(kw_only=True)
-
-    def target_type(self, prediction: TensorType, integer: bool) -> TensorType:
-        return TensorType(DType.i64, prediction.shape[:-1]) if integer and prediction.rank else prediction
-
-    def each(self, prediction: Value, target: Value) -> Value:
-        value = self.function(prediction, target)
-        if not isinstance(value, Value):
-            raise DescriptionError(f"the loss {self.function!r} gives a {type(value).__name__}, not a symbolic value")
-        return value
-
-    def __call__(self, prediction: Value, target: Value, sample_weight: Value | None = None) -> Value:
-        if sample_weight is not None and self.each(prediction, target).rank == 0:
-            raise ShapeError(f"the loss {self.function!r} is one number for the batch: sample weights cannot reach it",
-                             hint="give the loss of each example")
-        return super().__call__(prediction, target, sample_weight)
+from graphnn.nn.trained_loss import by_class, total_weight, trained_loss
 
 
 @dataclass(frozen=True)
@@ -94,7 +69,7 @@ class Objective:
             if not is_number(factor):
                 raise VerifyError(f"the loss weight of {name!r} is {factor!r}; it must be a number")
         watched = _metrics_of(metrics, self.outputs, list(specs))
-        self.terms = tuple(Term(name, self.outputs.index(name), _as_loss(spec), float(factors[name]), watched[name])
+        self.terms = tuple(Term(name, self.outputs.index(name), trained_loss(spec), float(factors[name]), watched[name])
                            for name, spec in specs.items())
         self.extra = tuple((name, float(factors[name])) for name in extra)
         several = len(self.terms) > 1
@@ -190,9 +165,9 @@ class Objective:
                 given = placeholder(self._label("weight", term, taken), TensorType(prediction.dtype, shape))
                 weights.append(given)
             with scope("loss" if len(self.terms) == 1 else f"loss/{term.name}"):
-                weight = _by_class(given, kind.classes[i], prediction, target)
+                weight = by_class(given, kind.classes[i], prediction, target)
                 losses.append(term.loss(prediction, target) if weight is None else term.loss(prediction, target, weight))
-                totals.append(_total_weight(term.loss, prediction, target, weight))
+                totals.append(total_weight(term.loss, prediction, target, weight))
             with scope("metrics"):
                 sums += [metric.collected(prediction, target, given) if metric.collects else
                          metric.sums(prediction, target, given) for metric in term.metrics]
@@ -244,34 +219,6 @@ class Objective:
         return ir.size_of(first.shape[0] if first.rank else 1, dtype)
 
 
-def _as_loss(spec: Any) -> Loss:
-    """The loss of (prediction, target) that is meant."""
-    if isinstance(spec, Layer) or (not isinstance(spec, (Loss, type)) and callable(spec)):
-        if isinstance(spec, Layer) or not _takes_two(spec):
-            name = getattr(spec, "__name__", type(spec).__name__)
-            raise DescriptionError(f"{name} is no loss of (prediction, target)", hint=_AS_VALUE)
-        return FunctionLoss(function=spec)
-    loss = as_loss(spec)  # pyright: ignore[reportArgumentType]  (a class is refused there)
-    if type(loss).target_type is Loss.target_type:
-        raise DescriptionError(f"{type(loss).__name__} is no loss of (prediction, target)", hint=_AS_VALUE)
-    if loss.reduction == "none":
-        raise DescriptionError(f"training needs a loss that is one number; {type(loss).__name__} has reduction='none'")
-    return loss
-
-
-_AS_VALUE = 'call it on the values that it needs, and give the result to the model: Model(x, y, losses={"name": value})'
-
-
-def _takes_two(function: Callable[..., Any]) -> bool:
-    try:
-        inspect.signature(function).bind(None, None)
-    except TypeError:
-        return False
-    except ValueError:                                   # written in C, without a signature
-        return True
-    return True
-
-
 def _metrics_of(metrics: Any, outputs: Sequence[str], trained: Sequence[str]) -> dict[str, tuple[Metric, ...]]:
     if not is_by_name(metrics, outputs):
         found = as_metrics(metrics)
@@ -283,41 +230,3 @@ def _metrics_of(metrics: Any, outputs: Sequence[str], trained: Sequence[str]) ->
         if found and name not in trained:
             raise VerifyError(f"metrics are given for {name!r}, which has no loss: its targets are unknown")
     return {name: watched.get(name, ()) for name in trained}
-
-
-def _by_class(given: Value | None, classes: tuple[float, ...] | None, prediction: Value, target: Value) -> Value | None:
-    """The weight of each example (and place): its sample weight times the weight of its class."""
-    if classes is None:
-        return given
-    table = np.array(classes)
-    if target.dtype.is_integer and target.rank < prediction.rank:
-        picked = ir.equal(ir.arange(len(classes), target.dtype), ir.expand_dims(target, -1))
-        weight = ir.sum(ir.where(picked, ir.constant(table, prediction.dtype), 0.0), -1)
-    elif prediction.rank < 2 or prediction.shape[-1] == 1:
-        yes = target if target.rank < 2 else target[..., 0]
-        yes = ir.greater(yes, 0.5 if yes.dtype.is_float else 0)
-        weight = ir.where(yes, ir.constant(table[1], prediction.dtype), ir.constant(table[0], prediction.dtype))
-    else:
-        largest = ir.expand_dims(ir.argmax(target, -1), -1)
-        picked = ir.equal(ir.arange(len(classes), largest.dtype), largest)
-        weight = ir.sum(ir.where(picked, ir.constant(table, prediction.dtype), 0.0), -1)
-    if given is None:
-        return weight
-    for _ in range(weight.rank - given.rank):
-        given = ir.expand_dims(given, -1)
-    return weight * given
-
-
-def _total_weight(loss: Loss, prediction: Value, target: Value, weight: Value | None) -> Value | None:
-    """What the loss of a batch weighs; None when every example weighs the same."""
-    if loss.reduction == "sum":
-        return None if weight is None else ir.sum(weight)
-    if type(loss).each is Loss.each:                     # it writes itself as a whole
-        return None
-    each = loss.each(prediction, target)
-    if each.rank == 0:
-        return None
-    even = all(not isinstance(size, Dim) for size in each.shape[1:])
-    if even and weight is None and loss.weights(prediction, target) is None:
-        return None
-    return loss.terms(prediction, target, weight)[1]

@@ -21,9 +21,10 @@ from graphnn.nn.described import DescriptionError, describe
 from graphnn.nn.freezing import Frozen, hold
 from graphnn.nn.initialisers import zeros
 from graphnn.nn.metrics import Metric
-from graphnn.nn.objective import FunctionLoss, Kind, Objective, Written
+from graphnn.nn.objective import Kind, Objective, Written
 from graphnn.nn.optimisers import Optimizer
 from graphnn.nn.totals import Layout
+from graphnn.nn.trained_loss import FunctionLoss
 from graphnn.runtime.compile import compile_graph
 from graphnn.runtime.executable import Executable
 from graphnn.runtime.state import State
