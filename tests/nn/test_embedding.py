@@ -81,6 +81,14 @@ def test_bags_of_different_lengths(backend: str, pool: str, padding_idx: int | N
             np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-7)
 
 
+def test_lookup_gives_the_rows_that_are_pooled() -> None:
+    ids, layer = gnn.Input((4,), name="ids", dtype="i64"), nn.Embedding(5, 3, pool="mean")
+    model = gnn.Model(ids, [layer(ids), layer.lookup(ids)], backend="numpy")
+    pooled, rows = model.predict(IDS)
+    np.testing.assert_array_equal(rows, model.state["embedding/weight"][IDS])
+    np.testing.assert_allclose(pooled, rows.mean(1), rtol=1e-6)
+
+
 def test_lengths_without_a_pool_give_rows_and_zeros() -> None:
     ids, lengths = gnn.Input((4,), name="ids", dtype="i64"), gnn.Input((), name="lengths", dtype="i64")
     model = gnn.Model([ids, lengths], nn.Embedding(5, 3)(ids, lengths=lengths), backend="numpy")

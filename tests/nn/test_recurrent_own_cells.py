@@ -191,6 +191,23 @@ def test_num_layers_run_one_on_the_other(kind: str, backend: str) -> None:
         close(actual, expected)
 
 
+def test_dropout_between_layers_in_training_alone() -> None:
+    """With the first layer's gates shut but for its biases, every input of the second is one constant, or 0 by dropout."""
+    x = gnn.Input(("T", 3), name="x")
+    layer = nn.RNN(4, activation=None, num_layers=2, dropout_p=0.5)
+    graph = gnn.Graph.of("stack", [x], [layer(x)])
+    noisy, plain = gnn.compile(graph, backend="numpy", training=True), gnn.compile(graph, backend="numpy")
+    for exe in (noisy, plain):
+        for name in exe.state.names:
+            if exe.state[name].dtype.kind == "f":
+                exe.state[name] = np.zeros(exe.state[name].shape)
+        exe.state["rnn/layer_0/bias"] = np.full(4, 3.0)
+        exe.state["rnn/layer_1/weight"] = np.eye(4)
+    data, = arrays("f32", (20, 5, 3))
+    assert set(np.unique(noisy(data))) == {0.0, 6.0}
+    assert set(np.unique(plain(data))) == {3.0}
+
+
 @pytest.mark.parametrize("merge", ["concat", "sum", "average", "multiply"])
 def test_both_directions_of_any_layer(merge: str) -> None:
     x, lengths = gnn.Input(("T", 3), name="x", dtype="f64"), gnn.Input((), name="lengths", dtype="i64")
@@ -255,12 +272,14 @@ X, MASK = placeholder("x", "f32[N,T,3]"), placeholder("m", "bool[N,T]")
     (lambda: nn.Recurrent(Nothing())(X), ShapeError, ["Nothing has no first states", "first_states(x)"]),
     (lambda: nn.Recurrent(Counter())(X, mask=MASK), ShapeError, ["a step makes i64[]", "first axis is the batch"]),
     (lambda: nn.Recurrent(nn.GRUCell(2))(X, mask=X), DTypeError, ["Recurrent: mask is f32[N,T,3]"]),
+    (lambda: nn.LSTM(2, num_layers=2, dropout_p=1.0), ShapeError, ["LSTM: dropout_p is 1.0"]),
+    (lambda: nn.GRU(2, dropout_p=0.5), ShapeError, ["GRU: dropout_p is 0.5", "num_layers is 1"]),
     (lambda: nn.Bidirectional(nn.LSTMCell(2)), ShapeError, ["Bidirectional: layer is LSTMCell", "Recurrent"]),  # type: ignore
     (lambda: nn.Bidirectional(nn.GRU(2, reverse=True)), ShapeError, ["layer has reverse=True"]),
     (lambda: nn.Bidirectional(nn.GRU(2), backward=nn.GRU(2)), ShapeError, ["backward has reverse=False"]),
     (lambda: nn.Bidirectional(nn.GRU(2), backward=nn.GRU(2, reverse=True, return_state=True)), ShapeError, ["differ"]),
     (lambda: nn.Bidirectional(nn.GRU(2), "mean"), ShapeError, ["Bidirectional: merge is 'mean'"]),
-], ids=range(12))
+], ids=range(14))
 def test_errors(make: Any, error: type[Exception], words: list[str]) -> None:
     with pytest.raises(error) as caught:
         make()

@@ -73,6 +73,10 @@ class Embedding(Layer):
             raise ShapeError("Embedding got offsets, but there are no bags: pool is None")
         return super().__call__(ids, *given.values())
 
+    def lookup(self, ids: Value) -> Value:
+        """Rows of W without a pool: ids (...) -> (..., out_features)."""
+        return self.within(lambda ids: self._rows(ids, None), ids)
+
     def build(self, ids: TensorType, *rest: TensorType) -> None:
         if not ids.dtype.is_integer:
             raise DTypeError(f"Embedding takes integer ids, not {ids}", hint='declare them: gnn.Input(..., dtype="i32")')

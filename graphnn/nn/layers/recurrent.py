@@ -17,8 +17,9 @@ from graphnn.ir.graph import Value
 from graphnn.ir.ops.inputs import Initializer
 from graphnn.ir.types import TensorType
 from graphnn.nn.activations import Activation, as_activation
-from graphnn.nn.arguments import as_count, is_number, require_float
+from graphnn.nn.arguments import as_count, as_probability, is_number, require_float
 from graphnn.nn.initialisers import DTypeOf, Init, as_initialiser, zeros
+from graphnn.nn.layers.dropout import Dropout
 from graphnn.nn.layers.over_time import Cell, check_flags, live_steps, over_time
 
 States = tuple[Value, ...]
@@ -235,6 +236,7 @@ class _OverTime(_Cell):
     return_state: bool = False
     reverse: bool = False
     num_layers: int = 1
+    dropout_p: float = 0.0
 
     RANK = 3
     FORM = "(N, T, C)"
@@ -243,9 +245,14 @@ class _OverTime(_Cell):
         super().__post_init__()
         check_flags(self, "return_sequences", "return_state", "reverse")
         self.num_layers = as_count(self.num_layers, f"{self._kind}: num_layers")
+        self.dropout_p = as_probability(self.dropout_p, f"{self._kind}: dropout_p")
+        if self.dropout_p and self.num_layers == 1:
+            raise ShapeError(f"{self._kind}: dropout_p is {self.dropout_p}; it is that between layers, and num_layers is 1",
+                             hint="use nn.Dropout before or after it")
         self._stack = () if self.num_layers == 1 else tuple(
-            replace(self, num_layers=1, return_sequences=True, return_state=True, name=f"layer_{i}")
+            replace(self, num_layers=1, dropout_p=0.0, return_sequences=True, return_state=True, name=f"layer_{i}")
             for i in range(self.num_layers))
+        self._between = tuple(Dropout(self.dropout_p, name=f"dropout_{i}") for i in range(self.num_layers - 1))
 
     def build(self, x: TensorType, *rest: TensorType) -> None:
         if not self._stack:                              # else the layers inside have the parameters
@@ -273,6 +280,7 @@ class _OverTime(_Cell):
                              f"{self.num_layers} layers) or none, not {len(states)}")
         y = x
         for i, layer in enumerate(self._stack):
+            y = self._between[i - 1](y) if i else x
             y, *ends = layer(y, *states[i * each:(i + 1) * each], lengths=lengths, mask=mask)
             last = (*last, *ends)
         return y, last
@@ -284,7 +292,8 @@ class RNN(_OverTime, RNNCell):
 
     `return_sequences=False` gives the last state alone, (N, out_features); `return_state` gives (y, h). `reverse` goes from the
     last step to the first; y_t still stands at t. `num_layers` layers run one on the other's result: parameters are then named
-    layer_0/..., states go in and come out by layers, (y, h_0, h_1, ...). Call it as `rnn(x)` or `rnn(x, h0)`; with `lengths=n`,
+    layer_0/..., states go in and come out by layers, (y, h_0, h_1, ...); in training `dropout_p` of what goes from one to the
+    next is dropped. Call it as `rnn(x)` or `rnn(x, h0)`; with `lengths=n`,
     n whole numbers (N,), or `mask=m`, m bool (N, T), steps from n on or where m is False keep the state and give 0, so that
     `reverse` begins at each example's own end.
 
@@ -301,8 +310,8 @@ class LSTM(_OverTime, LSTMCell):
     """LSTMCell over each step of a sequence: (N, T, C) -> (N, T, out_features). See LSTMCell for the formula.
 
     `return_sequences=False` gives the last h alone, (N, out_features); `return_state` gives (y, h, c), with `num_layers` above 1
-    (y, h_0, c_0, h_1, c_1, ...). `reverse`, `num_layers`, `lengths=` and `mask=` as for RNN. Call it as `lstm(x)` or
-    `lstm(x, h0, c0)`. Hochreiter & Schmidhuber, 1997.
+    (y, h_0, c_0, h_1, c_1, ...). `reverse`, `num_layers`, `dropout_p`, `lengths=` and `mask=` as for RNN. Call it as
+    `lstm(x)` or `lstm(x, h0, c0)`. Hochreiter & Schmidhuber, 1997.
 
     >>> import graphnn as gnn
     >>> from graphnn import nn
@@ -317,7 +326,7 @@ class GRU(_OverTime, GRUCell):
     """GRUCell over each step of a sequence: (N, T, C) -> (N, T, out_features). See GRUCell for the formula.
 
     `return_sequences=False` gives the last state alone, (N, out_features); `return_state` gives (y, h). `reverse`, `num_layers`,
-    `lengths=` and `mask=` as for RNN. Call it as `gru(x)` or `gru(x, h0)`. Cho et al., 2014.
+    `dropout_p`, `lengths=` and `mask=` as for RNN. Call it as `gru(x)` or `gru(x, h0)`. Cho et al., 2014.
 
     >>> import graphnn as gnn
     >>> from graphnn import nn
