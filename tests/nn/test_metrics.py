@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -279,6 +280,32 @@ def test_in_a_model(backend: str) -> None:
         assert history[name][0] == pytest.approx(expected, rel=1e-6)
         assert history[f"val_{name}"][0] == pytest.approx(expected, rel=1e-6)
         assert model.evaluate(features, ids, batch_size=10)[name] == pytest.approx(expected, rel=1e-6)
+
+
+def test_weights_of_examples_reach_the_metrics_of_a_model() -> None:
+    x = gnn.Input((4,), name="x", dtype="f64")
+    model = gnn.Model(x, nn.FullyConnected(4)(x), backend="numpy").compile("sgd(lr=0.0)", "cross_entropy", ["accuracy", "auc"])
+    measured = model.evaluate(LOGITS, IDS, sample_weight=WEIGHTS, batch_size=9)
+    history = model.fit(LOGITS, IDS, sample_weight=WEIGHTS, batch_size=9, verbose=False)
+    for name in ("accuracy", "auc"):
+        expected = measure(name, model.predict(LOGITS), IDS, WEIGHTS)
+        assert measured[name] == pytest.approx(expected)
+        assert history[name][0] == pytest.approx(expected)
+
+
+def test_metrics_of_a_file(tmp_path: Path) -> None:
+    x = gnn.Input((4,), name="x")
+    model = gnn.Model(x, nn.FullyConnected(4)(x), backend="numpy")
+    model.compile("sgd", "cross_entropy", ["f1(average='macro', name='all')", nn.TopKAccuracy(2), {"name": "auc"},
+                                           nn.CrossEntropy(label_smoothing=0.1), nn.Precision("micro", ignore_index=3)])
+    model.save(tmp_path / "m.gnn")
+    again = gnn.load(tmp_path / "m.gnn", backend="numpy")
+    measured = model.evaluate(LOGITS, IDS)
+    assert list(measured) == ["loss", "all", "top_k_accuracy", "auc", "cross_entropy", "precision"]
+    assert again.evaluate(LOGITS, IDS) == measured
+    model.compile("sgd", "cross_entropy", [lambda p, y: gnn.mean(p)])
+    with pytest.raises(gnn.errors.UnsupportedError, match="holds no code"):
+        model.save(tmp_path / "m.gnn")
 
 
 def test_descriptions() -> None:
