@@ -102,6 +102,17 @@ def test_gradients_of_fully_connected() -> None:
     gnn.check_gradients(f, [RNG.normal(size=(2, 5, 4)), RNG.normal(size=(4, 3)), RNG.normal(size=3)])
 
 
+@pytest.mark.parametrize(("make", "words"), [
+    (lambda: nn.FullyConnected(0), "out_features is 0"), (lambda: nn.FullyConnected(2.5), "out_features is 2.5"),  # type: ignore
+    (lambda: nn.FullyConnected(2, bias=1), "FullyConnected: bias is 1"),  # type: ignore
+    (lambda: nn.FullyConnected(2, "nothing"), "nothing"), (lambda: nn.FullyConnected(2, init="nothing"), "nothing"),
+    (lambda: nn.FullyConnected(2)(gnn.constant(np.array(1.0))), "no axes"),
+    (lambda: nn.FullyConnected(2)(gnn.Input(("C",), name="x")), "symbolic")])
+def test_bad_dense_layers(make: Any, words: str) -> None:
+    with pytest.raises(gnn.GraphnnError, match=words):
+        make()
+
+
 def pads(padding: Any, size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int],
          dilation: tuple[int, int]) -> tuple[int, int, int, int]:
     if padding == "valid":
@@ -111,9 +122,9 @@ def pads(padding: Any, size: tuple[int, int], kernel: tuple[int, int], stride: t
         for n, k, s, d in zip(size, kernel, stride, dilation, strict=True):
             total = max(((n if padding == "same_size" else -(-n // s)) - 1) * s + d * (k - 1) + 1 - n, 0)
             found += [total // 2, total - total // 2]
-        return tuple(found)
+        return found[0], found[1], found[2], found[3]
     if isinstance(padding, int):
-        return (padding,) * 4
+        return padding, padding, padding, padding
     return padding if len(padding) == 4 else (padding[0], padding[0], padding[1], padding[1])
 
 

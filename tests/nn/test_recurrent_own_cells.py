@@ -143,6 +143,42 @@ def test_a_cell_of_ones_own_trains_and_needs_no_code_in_a_file(tmp_path: Path) -
     assert gnn.load(tmp_path / "m.gnn").predict(data).tobytes() == model.predict(data).tobytes()
 
 
+@dataclass(eq=False)
+class ConvGate(nn.Cell):
+    """h' = tanh(conv(x) + conv(h)) over images, of normalised x: layers of many kinds in one step (Shi et al., 2015)."""
+
+    channels: int
+
+    def build(self, x: gnn.TensorType) -> None:
+        self.inward = nn.Conv2D(self.channels, 3, padding="same", name="inward")
+        self.across = nn.Conv2D(self.channels, 3, padding="same", bias=False, name="across")
+        self.norm = nn.LayerNorm1D(name="norm")
+
+    def first_states(self, x: gnn.TensorType) -> Sequence[gnn.Value]:
+        return [gnn.zeros((*x.shape[:-1], self.channels), x.dtype)]
+
+    def step(self, x: gnn.Value, *states: gnn.Value) -> tuple[gnn.Value, ...]:
+        h = gnn.tanh(self.inward(self.norm(x)) + self.across(states[0]))
+        return h, h
+
+
+def test_a_cell_over_images_its_gradients_and_both_back_ends() -> None:
+    found: list[list[np.ndarray]] = []
+    data, = arrays("f32", (2, 3, 4, 3, 2))
+    for backend in BACKENDS:
+        x, mask = gnn.Input(("T", 4, 3, 2), name="x"), gnn.Input(("T",), name="mask", dtype="bool")
+        layer = nn.Recurrent(ConvGate(2))
+        y = layer(x, mask=mask)
+        assert [p.name for p in layer.parameters] == [f"recurrent/conv_gate/{name}" for name in (
+            "norm/weight", "norm/bias", "inward/weight", "inward/bias", "across/weight")]
+        grads = gnn.gradients(gnn.sum(y * y), [x, *layer.parameters])
+        exe = gnn.compile(gnn.Graph.of("film", [x, mask], [y, *grads]), backend=backend)
+        filled(exe)
+        found.append(list(exe(data, HOLES[[0, 2], 1:4])))
+    for actual, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=2e-4, atol=2e-4)
+
+
 def test_dropout_inside_a_cell_draws_anew_at_each_step_of_a_sequence() -> None:
     @dataclass(eq=False)
     class Noisy(nn.Cell):

@@ -150,7 +150,8 @@ class FittedConv2D(Conv2D):
             total = fitting(size, out, d * (k - 1) + 1, s)
             if total is None:
                 raise ShapeError(f"no padding makes {out} of {size} with kernel_size_skip {k} and stride_skip {s}",
-                                 hint="choose stride_skip so that the skip shrinks the image as the main path does")
+                                 hint="choose stride_skip so that the skip shrinks the image as the main path does; where sizes "
+                                      "are symbolic, for every number")
             sides += [total // 2, total - total // 2]
         return self.finished(self.convolved(x, self.weight, sides))
 
