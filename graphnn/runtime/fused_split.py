@@ -6,7 +6,7 @@ computes what follows for the kept elements; the last step, "map", writes the fu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphnn.ir.dims import dim
@@ -70,24 +70,27 @@ def _later(layout: Layout, writer: Writer, level: int) -> list[Value]:
 
 def _steps(kind: str, outputs: list[Value], known: Mapping[Value, int | str], outs: tuple[int | str, ...],
            makes: tuple[tuple[str, TensorType, bool], ...], parts: Mapping[Value, str] | None = None) -> list[Step]:  # fmt: skip
-    """One step, or several where outputs have nothing in common that would make them one space."""
-    steps: list[tuple[list[Value], list[int | str], Step]] = []
+    """One step, or several where outputs have nothing in common that would make them one space. Outputs that read one operand
+    of full size are in one step: another might have written its result there by then."""
     made: dict[int | str, tuple[str, TensorType, bool]] = {name: (name, type, per_chunk) for name, type, per_chunk in makes}
-    for value, out in zip(outputs, outs, strict=True):
-        for i, (values, names, _) in enumerate(steps):
-            joined = _step(kind, [*values, value], known, (*names, out), made, parts)
-            if iteration_space(joined.body) is not None:
-                steps[i] = ([*values, value], [*names, out], joined)
-                break
-        else:
-            steps.append(([value], [out], _step(kind, [value], known, (out,), made, parts)))
-    return [step for _, _, step in steps]
+    groups: list[tuple[list[tuple[Value, int | str]], Step]] = []
+    for pair in zip(outputs, outs, strict=True):
+        joined, step = [pair], _step(kind, [pair], known, made, parts)
+        apart = []
+        for group, other in groups:
+            both = _step(kind, [*group, *joined], known, made, parts)
+            if iteration_space(both.body) is None:
+                apart.append((group, other))
+            else:
+                joined, step = [*group, *joined], both
+        groups = [*apart, (joined, step)]
+    return [step for _, step in groups]
 
 
-def _step(kind: str, outputs: list[Value], known: Mapping[Value, int | str], outs: tuple[int | str, ...],
+def _step(kind: str, outputs: Sequence[tuple[Value, int | str]], known: Mapping[Value, int | str],
           makes: Mapping[int | str, tuple[str, TensorType, bool]], parts: Mapping[Value, str] | None) -> Step:  # fmt: skip
     builder = _Builder(known, parts or {})
-    results = [builder.value(value) for value in outputs]
+    results, outs = [builder.value(value) for value, _ in outputs], tuple(out for _, out in outputs)
     graph = Graph.of(kind, [v for v, _ in builder.inputs], results)
     return Step(kind, graph, tuple(ref for _, ref in builder.inputs), outs, tuple(makes[out] for out in outs if out in makes))
 
