@@ -13,7 +13,8 @@ from graphnn.errors import GraphnnError
 from graphnn.ir import *  # noqa: F403  (the functions that write ops; their list is graphnn.ir.__all__)
 from graphnn.ir.graph import Graph, Value
 from graphnn.ir.interpret import interpret
-from graphnn.nn.model import Input, Model, load
+from graphnn.nn.loading import load
+from graphnn.nn.model import Input, Model
 from graphnn.runtime.compile import compile_graph as compile
 from graphnn.runtime.executable import Executable
 from graphnn.runtime.kernel_store import compiled_count as kernels_compiled

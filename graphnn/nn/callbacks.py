@@ -422,9 +422,10 @@ def _answers(callback: Any, event: str) -> bool:
 
 
 def optimizer_of(model: Model) -> Any:
-    """The optimiser that the model was compiled with."""
-    assert model._training is not None, "a callback is called by fit, which needs compile"
-    return model._training.optimizer
+    """The optimiser that the model was compiled with, or that a network of the zoo was made with."""
+    training: Any = getattr(model, "_training", model)
+    assert training is not None, "a callback is called by fit, which needs compile"
+    return training.optimizer
 
 
 def rate_name(model: Model) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphnn.errors import FileFormatError, GraphnnError, VerifyError
-from graphnn.files import load_file, save_file
+from graphnn.files import ModelFile, load_file, save_file
 from graphnn.ir.graph import IDENTIFIER, Graph
 from graphnn.nn.arguments import as_count
 from graphnn.nn.freezing import Frozen
@@ -40,7 +40,11 @@ def save(model: Model, path: str | Path, *, training: bool) -> None:
 
 
 def load(cls: type[Model], path: str | Path, *, backend: str) -> Model:
-    file = load_file(path)
+    return model_of(cls, load_file(path), path, backend=backend)
+
+
+def model_of(cls: type[Model], file: ModelFile, path: str | Path, *, backend: str) -> Model:
+    """The model that the content of a file describes. Raises FileFormatError, naming the file."""
     if "model" not in file.graphs:
         raise FileFormatError(f"{path}: holds no model, but the graphs {', '.join(file.graphs) or '(none)'}",
                               hint="graphnn.files.load_file reads graphs and arrays of any kind")

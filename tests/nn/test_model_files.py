@@ -183,7 +183,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    (lambda f: {"graphs": {"other": f.graphs["model"]}, "arrays": {}}, ["no model", "other"]),
+    (lambda f: {"graphs": {"other": f.graphs["model"]}, "arrays": {}}, ["no Bundle", "fully_connected/weight"]),
     (lambda f: {"arrays": {k: v for k, v in f.arrays.items() if "weight" not in k}}, ["fully_connected/weight"]),
     (lambda f: {"train": {**f.train, "optimizer": "adam(lr=[1])"}}, ["lr", "[1]"]),
     (lambda f: {"train": {**f.train, "optimizer": "__import__('os')"}}, ["training section"]),
