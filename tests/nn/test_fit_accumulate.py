@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,7 +72,7 @@ def test_stopped_within_an_accumulation_and_resumed(backend: str, tmp_path: Path
     """A fit that is broken off keeps what it added up; the next one goes on with it."""
     parts = [(X[i : i + 4], Y[i : i + 4]) for i in range(0, 24, 4)]
 
-    def broken():  # type: ignore[no-untyped-def]
+    def broken() -> Iterator[Any]:
         yield from parts[:4]
         raise KeyError("lost")
 

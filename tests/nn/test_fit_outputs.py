@@ -48,7 +48,7 @@ def test_names_of_outputs() -> None:
     assert forked().predict(X, as_dict=True).keys() == {"kind", "place"}
     for outputs, words in (({"a b": h}, "'a b'"), ({"a": 3}, "'a' is a int"), ({}, "no outputs"), ([], "nothing"), ([3], "3")):
         with pytest.raises(VerifyError) as caught:
-            gnn.Model(x, outputs)
+            gnn.Model(x, outputs)  # type: ignore[arg-type]
         assert words in notes(caught.value)
 
 

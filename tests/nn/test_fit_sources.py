@@ -83,13 +83,14 @@ def test_weights_come_third() -> None:
     order = epoch_order(23, seed=5, epoch=0)
     for source in (Points(weighted=True), [(X[rows], Y[rows], W[rows]) for rows in minibatches(order, 8)]):
         model = compiled()
-        model.fit(source, verbose=False, **({"batch_size": 8} if isinstance(source, Points) else {}))
+        model.fit(source, verbose=False, batch_size=8 if isinstance(source, Points) else None)
         assert bits(model) == bits(whole)
     assert whole.evaluate(Points(weighted=True)) == pytest.approx(whole.evaluate(X, Y, sample_weight=W), rel=1e-12)
 
 
 def test_an_epoch_of_a_data_set_shuffles_and_drops_like_arrays() -> None:
-    for arguments in ({"shuffle": False}, {"drop_last": True}, {}):
+    choices: list[dict[str, Any]] = [{"shuffle": False}, {"drop_last": True}, {}]
+    for arguments in choices:
         one, two = compiled(), compiled()
         one.fit(X, Y, batch_size=5, epochs=2, verbose=False, **arguments)
         two.fit(Points(), batch_size=5, epochs=2, verbose=False, **arguments)
