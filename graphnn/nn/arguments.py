@@ -38,6 +38,13 @@ def as_probability(value: Any, what: str, *, closed: bool = False) -> float:
     return float(value)
 
 
+def check_flags(thing: Any, *arguments: str) -> None:
+    """Raise ShapeError unless these arguments of a layer are True or False."""
+    for argument in arguments:
+        if not isinstance(getattr(thing, argument), bool):
+            raise ShapeError(f"{type(thing).__name__}: {argument} is {getattr(thing, argument)!r}; it is True or False")
+
+
 def as_pair(value: Any, what: str, least: int = 1) -> tuple[int, int]:
     """(rows, columns) from one number or two. Raises ShapeError."""
     pair = (value, value) if is_whole(value) else tuple(value) if isinstance(value, (tuple, list)) else ()

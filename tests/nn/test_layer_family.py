@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +244,28 @@ def test_a_profile_names_it(name: str) -> None:
     model = model_of(name)
     profile = model.profile(by_name(model), training=name == "Dropout")
     assert any(line.layer.startswith(f"my-{name}") for line in profile.lines)
+
+
+BAD = (object(), float("nan"), "bogus", [], -3, {"a": 1}, 2.5)
+FREE = {"name", "activation", "gate_activation", "init"}     # their errors say what a value is no name of, not where it stands
+
+
+@EVERY
+def test_bad_arguments_are_refused_when_it_is_built_and_named(name: str) -> None:
+    """No argument takes any of them but what is said here, and each error names the argument."""
+    numbers = dict.fromkeys(("slope", "intercept", "alpha", "forget_bias", "scale"), (2.5, -3))
+    fine: dict[str, tuple[Any, ...]] = {**numbers, "eps": (2.5,), "epsilon": (2.5,), "axis": (-3,), "name": ("bogus",)}
+    if name == "Reshape":
+        fine["shape"] = ([],)
+    good = FAMILY[name].make("f32")
+    given = {f.name: getattr(good, f.name) for f in fields(good)}
+    for field in given:
+        for value in BAD:
+            if value in fine.get(field, ()):
+                continue
+            with pytest.raises(gnn.GraphnnError) as caught:
+                pytest.fail(f"{type(good)(**{**given, field: value})} takes {field}={value!r}")
+            assert field in FREE or field in str(caught.value), f"{field}={value!r}: {caught.value}"
 
 
 LOAD = """

@@ -10,10 +10,9 @@ from graphnn import ir
 from graphnn.errors import DTypeError, ShapeError
 from graphnn.ir.dims import Size
 from graphnn.ir.graph import Value
-from graphnn.nn.arguments import as_probability, is_number
+from graphnn.nn.arguments import as_probability, check_flags, is_number
 from graphnn.nn.layer import Layer
 from graphnn.nn.layers.dropout import dropped
-from graphnn.nn.layers.over_time import check_flags
 
 # Stands for -inf at scores that are masked: finite, so that a row with no key at all gives 0 and not NaN.
 LEAST = -1e30

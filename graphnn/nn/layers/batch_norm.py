@@ -9,7 +9,7 @@ from graphnn.errors import ShapeError
 from graphnn.ir.dims import product
 from graphnn.ir.graph import Value
 from graphnn.ir.types import TensorType
-from graphnn.nn.arguments import as_probability, require_float
+from graphnn.nn.arguments import as_probability, check_flags, require_float
 from graphnn.nn.initialisers import Init, as_initialiser, ones, zeros
 from graphnn.nn.layer import Layer
 from graphnn.nn.layers.norm import as_eps
@@ -53,6 +53,7 @@ class BatchNorm1D(Layer):
         what = type(self).__name__
         self.eps = as_eps(self.eps, f"{what}: eps")
         self.momentum = as_probability(self.momentum, f"{what}: momentum", closed=True)
+        check_flags(self, "affine", "unbiased")
         self._first = as_initialiser(self.init)
 
     def build(self, x: TensorType) -> None:

@@ -11,7 +11,7 @@ from graphnn.ir.dims import Size
 from graphnn.ir.graph import Value
 from graphnn.ir.types import TensorType
 from graphnn.nn.activations import Activation, as_activation
-from graphnn.nn.arguments import Padding, Pair, as_count, as_padding, as_pair, require_float
+from graphnn.nn.arguments import Padding, Pair, as_count, as_padding, as_pair, check_flags, require_float
 from graphnn.nn.initialisers import Init, as_initialiser, zeros
 from graphnn.nn.layer import Layer
 
@@ -47,8 +47,7 @@ class Convolution(Layer):
         self.groups = as_count(self.groups, f"{self._kind}: groups")
         if self.out_channels % self.groups:
             raise ShapeError(f"{self._kind}: groups is {self.groups}; it must divide out_channels, {self.out_channels}")
-        if not isinstance(self.bias, bool):
-            raise ShapeError(f"{self._kind}: bias is {self.bias!r}; it is True or False")
+        check_flags(self, "bias")
         self._kernel, self._stride, self._dilation = (self.pair(name) for name in ("kernel_size", "stride", "dilation"))
         self._padding = self.pads(self.padding)
         self._activate = as_activation(self.activation)

@@ -8,7 +8,7 @@ from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
 from graphnn.ir.types import TensorType
 from graphnn.nn.activations import Activation, as_activation
-from graphnn.nn.arguments import as_count, require_float
+from graphnn.nn.arguments import as_count, check_flags, require_float
 from graphnn.nn.initialisers import Init, as_initialiser, zeros
 from graphnn.nn.layer import Layer
 
@@ -35,8 +35,7 @@ class FullyConnected(Layer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.out_features = as_count(self.out_features, "FullyConnected: out_features")
-        if not isinstance(self.bias, bool):
-            raise ShapeError(f"FullyConnected: bias is {self.bias!r}; it is True or False")
+        check_flags(self, "bias")
         self._activate = as_activation(self.activation)
         self._first = as_initialiser(self.init, self.activation)
 

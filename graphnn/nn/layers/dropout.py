@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
-from graphnn.nn.arguments import as_probability, require_float
+from graphnn.nn.arguments import as_probability, check_flags, require_float
 from graphnn.nn.layer import Layer
 
 
@@ -47,6 +47,7 @@ class Dropout(Layer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.p = as_probability(self.p, "Dropout: p")
+        check_flags(self, "spatial")
         if self.layer is not None and not isinstance(self.layer, Layer):
             raise ShapeError(f"Dropout: layer is {self.layer!r}; it must be a layer, or None")
 

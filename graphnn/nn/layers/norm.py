@@ -11,7 +11,7 @@ from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
 from graphnn.ir.ops.inputs import Initializer
 from graphnn.ir.types import TensorType
-from graphnn.nn.arguments import as_count, is_number, is_whole, require_float
+from graphnn.nn.arguments import as_count, check_flags, is_number, is_whole, require_float
 from graphnn.nn.initialisers import Init, as_initialiser, zeros
 from graphnn.nn.layer import Layer
 
@@ -39,10 +39,9 @@ def normalised(x: Value, axes: tuple[int, ...], eps: float) -> Value:
     return centred * ir.rsqrt(ir.mean(centred * centred, axes, keepdims=True) + eps)
 
 
-def _first_scale(layer: LayerNorm1D | GroupNorm, what: str) -> Initializer:
+def _first_scale(layer: LayerNorm1D | GroupNorm) -> Initializer:
     """What makes the first scale of a layer, whose `affine` is checked. Raises ShapeError."""
-    if not isinstance(layer.affine, bool):
-        raise ShapeError(f"{what}: affine is {layer.affine!r}; it is True or False")
+    check_flags(layer, "affine")
     return as_initialiser(layer.init)
 
 
@@ -73,7 +72,7 @@ class LayerNorm1D(Layer):
         self._sizes = as_sizes(self.normalized_shape, f"{what}: normalized_shape")
         self.eps = as_eps(self.eps, f"{what}: eps")
         self._count = self._axes if self._sizes is None else len(self._sizes)
-        self._first = _first_scale(self, what)
+        self._first = _first_scale(self)
 
     def build(self, x: TensorType) -> None:
         what = type(self).__name__
@@ -136,7 +135,7 @@ class GroupNorm(Layer):
         super().__post_init__()
         self.groups = as_count(self.groups, "GroupNorm: groups")
         self.eps = as_eps(self.eps, "GroupNorm: eps")
-        self._first = _first_scale(self, "GroupNorm")
+        self._first = _first_scale(self)
 
     def build(self, x: TensorType) -> None:
         require_float(x, "GroupNorm")

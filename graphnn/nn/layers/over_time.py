@@ -11,6 +11,7 @@ from graphnn.errors import DTypeError, ShapeError
 from graphnn.ir.graph import Value
 from graphnn.ir.ops.inputs import placeholder
 from graphnn.ir.types import TensorType
+from graphnn.nn.arguments import check_flags
 from graphnn.nn.layer import Layer
 
 
@@ -158,10 +159,3 @@ def live_steps(x: Value, lengths: Value | None, mask: Value | None, kind: str) -
     if lengths.shape != (n,):
         raise ShapeError(f"{kind}: lengths are {lengths.type}; there is one for each example of {x.type}")
     return ir.less(ir.iota((steps, n), 0, lengths.dtype), ir.reshape(lengths, (1, n)))
-
-
-def check_flags(layer: Layer, *labels: str) -> None:
-    """Raise ShapeError unless these arguments are True or False."""
-    for label in labels:
-        if not isinstance(getattr(layer, label), bool):
-            raise ShapeError(f"{type(layer).__name__}: {label} is {getattr(layer, label)!r}; it is True or False")

@@ -10,7 +10,7 @@ from graphnn.errors import ShapeError
 from graphnn.ir.dims import Size, ceildiv, dim_max, dim_min, numbers
 from graphnn.ir.graph import Value
 from graphnn.ir.ops.window import as_sides
-from graphnn.nn.arguments import Padding, Pair, as_padding, as_pair
+from graphnn.nn.arguments import Padding, Pair, as_padding, as_pair, check_flags
 from graphnn.nn.layer import Layer
 
 
@@ -48,9 +48,7 @@ class Pool2D(Layer):
                                  f"{self.kernel_size!r}, or windows lie in it whole")
         if self.mode not in ("max", "average"):
             raise ShapeError(f"Pool2D: mode is {self.mode!r}; it is 'max' or 'average'")
-        for label in ("count_include_pad", "ceil_mode"):
-            if not isinstance(getattr(self, label), bool):
-                raise ShapeError(f"Pool2D: {label} is {getattr(self, label)!r}; it is True or False")
+        check_flags(self, "count_include_pad", "ceil_mode")
 
     def call(self, x: Value) -> Value:
         if x.rank != 4:

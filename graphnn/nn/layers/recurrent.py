@@ -17,10 +17,10 @@ from graphnn.ir.graph import Value
 from graphnn.ir.ops.inputs import Initializer
 from graphnn.ir.types import TensorType
 from graphnn.nn.activations import Activation, as_activation
-from graphnn.nn.arguments import as_count, as_probability, is_number, require_float
+from graphnn.nn.arguments import as_count, as_probability, check_flags, is_number, require_float
 from graphnn.nn.initialisers import DTypeOf, Init, as_initialiser, zeros
 from graphnn.nn.layers.dropout import Dropout
-from graphnn.nn.layers.over_time import Cell, check_flags, live_steps, over_time
+from graphnn.nn.layers.over_time import Cell, live_steps, over_time
 
 States = tuple[Value, ...]
 

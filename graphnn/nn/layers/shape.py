@@ -10,7 +10,7 @@ from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.dims import product
 from graphnn.ir.graph import Value
-from graphnn.nn.arguments import Pair, as_pair, is_whole, require_float
+from graphnn.nn.arguments import Pair, as_pair, check_flags, is_whole, require_float
 from graphnn.nn.layer import Layer
 
 
@@ -97,6 +97,7 @@ class GlobalPool(Layer):
         super().__post_init__()
         if self.mode not in ("average", "max"):
             raise ShapeError(f"GlobalPool: mode is {self.mode!r}; it is 'average' or 'max'")
+        check_flags(self, "keepdims")
 
     def call(self, x: Value) -> Value:
         require_float(x.type, "GlobalPool")

@@ -9,9 +9,10 @@ from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
 from graphnn.nn.activations import Activation
+from graphnn.nn.arguments import check_flags
 from graphnn.nn.initialisers import Init
 from graphnn.nn.layer import Layer
-from graphnn.nn.layers.over_time import Recurrent, check_flags
+from graphnn.nn.layers.over_time import Recurrent
 from graphnn.nn.layers.recurrent import GRU, LSTM, RNN
 
 MERGES = ("concat", "sum", "average", "multiply")

@@ -8,12 +8,11 @@ from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
 from graphnn.ir.types import TensorType
-from graphnn.nn.arguments import as_count, as_probability
+from graphnn.nn.arguments import as_count, as_probability, check_flags
 from graphnn.nn.initialisers import Init, as_initialiser
 from graphnn.nn.layer import Layer
 from graphnn.nn.layers.attention import DotProductAttention, check_attended
 from graphnn.nn.layers.dense import FullyConnected
-from graphnn.nn.layers.over_time import check_flags
 
 
 @dataclass(eq=False)

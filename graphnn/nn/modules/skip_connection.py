@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
 from graphnn.errors import ShapeError
@@ -11,13 +12,18 @@ from graphnn.ir.graph import Value
 from graphnn.ir.ops.window import out_size, same_total
 from graphnn.ir.types import TensorType
 from graphnn.nn.activations import Activation, as_activation
-from graphnn.nn.arguments import Padding, Pair, require_float
+from graphnn.nn.arguments import Padding, Pair, as_count, as_padding, as_pair, require_float
 from graphnn.nn.initialisers import Init
 from graphnn.nn.layer import Layer
 from graphnn.nn.layers.batch_norm import BatchNorm2D
-from graphnn.nn.layers.conv import Conv2D, size_preserving
+from graphnn.nn.layers.conv import SAME_SIZE, Conv2D, size_preserving
 
 ORDERS = ("conv-norm-activation", "conv-activation-norm")
+
+CHECKS: dict[str, Callable[[Any, str], Any]] = {
+    "out_channels": as_count, "kernel_size": as_pair, "stride": as_pair,
+    "padding": lambda value, what: as_padding(value, what, SAME_SIZE),
+}
 
 
 class _Residual(Layer):
@@ -31,6 +37,10 @@ class _Residual(Layer):
     def _setup(self) -> None:
         if self.order not in ORDERS:
             raise ShapeError(f"{type(self).__name__}: order is {self.order!r}; it is {' or '.join(map(repr, ORDERS))}")
+        for field in fields(self):                       # errors name them as here, not as the layers inside do
+            for start, check in CHECKS.items():
+                if field.name.startswith(start):
+                    check(getattr(self, field.name), f"{type(self).__name__}: {field.name}")
         self._activate = as_activation(self.activation)
 
     def _norm(self, name: str) -> BatchNorm2D:

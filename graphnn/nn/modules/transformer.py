@@ -9,13 +9,13 @@ from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
 from graphnn.ir.types import TensorType
 from graphnn.nn.activations import Activation, as_activation
-from graphnn.nn.arguments import as_count, as_probability, require_float
+from graphnn.nn.arguments import as_count, as_probability, check_flags, require_float
 from graphnn.nn.initialisers import Init
 from graphnn.nn.layer import Layer
 from graphnn.nn.layers.dense import FullyConnected
 from graphnn.nn.layers.dropout import Dropout
 from graphnn.nn.layers.norm import LayerNorm1D, as_eps
-from graphnn.nn.layers.over_time import check_flags, live_steps
+from graphnn.nn.layers.over_time import live_steps
 from graphnn.nn.modules.multi_head_attention import MultiHeadedAttentionModule
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
 from graphnn.ir.types import TensorType
-from graphnn.nn.arguments import as_count, require_float
+from graphnn.nn.arguments import as_count, check_flags, require_float
 from graphnn.nn.initialisers import Init
 from graphnn.nn.layer import Layer
 from graphnn.nn.layers.conv1d import Conv1D
@@ -46,8 +46,7 @@ class WavenetResidualModule(Layer):
             setattr(self, label, as_count(getattr(self, label), f"WavenetResidualModule: {label}"))
         if self.skip_channels is not None:
             self.skip_channels = as_count(self.skip_channels, "WavenetResidualModule: skip_channels")
-        if not isinstance(self.bias, bool):
-            raise ShapeError(f"WavenetResidualModule: bias is {self.bias!r}; it is True or False")
+        check_flags(self, "bias")
         self._filter, self._gate = (
             Conv1D(self.dilation_channels, self.kernel_size, padding="causal", dilation=self.dilation, activation=activation,
                    bias=self.bias, init=self.init, name=name) for name, activation in (("filter", "tanh"), ("gate", "sigmoid")))
