@@ -10,7 +10,7 @@ import torch
 
 from parity.harness import CASES, RUNS, run
 
-FAMILIES = ("layers", "images")
+FAMILIES = ("activations", "layers", "images")
 
 
 def main(wanted: list[str]) -> int:

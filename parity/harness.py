@@ -210,5 +210,6 @@ def run(case: Case, dtype: str, runs: int = RUNS) -> Verdict:
         if not found <= worst:
             worst, where = found, f"{whose} (run {seed})"
         if dtype == "f32":
-            their_worst = max(their_worst, error(problem.theirs(torch.float32), truth, case.elementwise)[0])
+            theirs, _ = error(problem.theirs(torch.float32), truth, case.elementwise)
+            their_worst = their_worst if theirs <= their_worst else theirs
     return Verdict(worst, where, their_worst)
