@@ -41,7 +41,7 @@ def run_epoch(model: Model, training: Training, source: Source, epoch: int, call
     totals = training.objective.totals()
     kind: Kind | None = None
     frozen = step = None
-    waiting = int(model.state["accumulated/steps"]) if training.accumulate > 1 else 0
+    waiting = training.waiting(model.state)
     for number, batch in enumerate(source.batches(epoch), 1):
         if step is None or batch.kind is not kind or model.frozen_names is not frozen:
             kind, frozen = batch.kind, model.frozen_names

@@ -117,9 +117,14 @@ class Training:
 
     def _sums(self, params: Sequence[Value]) -> tuple[list[Value], Value, Value, Value]:
         dtype = DType.f64 if any(param.dtype is DType.f64 for param in params) else DType.f32
-        sums = [new_state(f"accumulated/{param.name}", param.shape, zeros, dtype=param.dtype) for param in params]
-        weight, loss = (new_state(f"accumulated/{label}", (), zeros, dtype=dtype) for label in ("weight", "loss"))
-        return sums, weight, loss, new_state("accumulated/steps", (), zeros, dtype=DType.i64)
+        path = f"{self.optimizer.label}/accumulated"     # as a slot of the optimiser's: models that share a state tell them apart
+        sums = [new_state(f"{path}/{param.name}", param.shape, zeros, dtype=param.dtype) for param in params]
+        weight, loss = (new_state(f"{path}/{label}", (), zeros, dtype=dtype) for label in ("weight", "loss"))
+        return sums, weight, loss, new_state(f"{path}/steps", (), zeros, dtype=DType.i64)
+
+    def waiting(self, state: State) -> int:
+        """How many batches have been added up since the last update."""
+        return int(state[f"{self.optimizer.label}/accumulated/steps"]) if self.accumulate > 1 else 0
 
     def _accumulated(self, params: Sequence[Value], grads: Sequence[Value], written: Written) -> Updates:
         with scope("accumulated"):

@@ -22,7 +22,7 @@ def made(optimiser: str | nn.Optimizer, accumulate: int, loss: str = "cross_entr
 
 
 def own(model: gnn.Model) -> dict[str, np.ndarray]:
-    return {name: array for name, array in model.state.arrays().items() if not name.startswith("accumulated/")}
+    return {name: array for name, array in model.state.arrays().items() if "/accumulated/" not in name}
 
 
 def assert_same(one: gnn.Model, other: gnn.Model) -> None:
@@ -55,7 +55,7 @@ def test_unequal_batches_count_what_they_weigh_and_the_remainder_is_applied(weig
         for rows in (slice(0, 15), slice(15, 24)):
             large.fit(X[rows], Y[rows], sample_weight=None if weight is None else weight[rows], shuffle=False, verbose=False)
     assert_same(small, large)
-    assert not small.state["accumulated/steps"]
+    assert not small.state["adam/accumulated/steps"]
 
 
 def test_a_scheduler_sees_the_mean_loss_and_counts_updates() -> None:
@@ -79,7 +79,7 @@ def test_stopped_within_an_accumulation_and_resumed(backend: str, tmp_path: Path
     model, whole = made("adam(lr=0.01)", 3, backend=backend), made("adam(lr=0.01)", 3, backend=backend)
     with pytest.raises(KeyError):
         model.fit(broken(), verbose=False)
-    assert model.state["accumulated/steps"] == 1
+    assert model.state["adam/accumulated/steps"] == 1
     model.save(tmp_path / "m.gnn")
     loaded = gnn.load(tmp_path / "m.gnn", backend=backend)
     for one in (model, loaded):
@@ -125,9 +125,28 @@ def test_losses_of_the_graph_and_several_outputs() -> None:
     assert_same(small, large)
 
 
+def test_models_that_share_a_state_add_up_apart() -> None:
+    def built(names: tuple[str, str], accumulate: int) -> tuple[gnn.Model, gnn.Model]:
+        x = gnn.Input((4,), name="x", dtype="f64")
+        h = nn.FullyConnected(4, name="body")(x)
+        one = gnn.Model(x, nn.FullyConnected(3, name="one")(h), seed=1, backend="numpy")
+        two = gnn.Model(x, nn.FullyConnected(3, name="two")(h), state=one.state, backend="numpy")
+        for model, name in zip((one, two), names, strict=True):
+            model.compile(nn.Adam(0.01, name=name), "cross_entropy", accumulate=accumulate)
+        return one, two
+
+    small, large = built(("first", "second"), 2), built(("first", "second"), 1)
+    for _ in range(3):
+        for model in small:
+            model.fit(X, Y, batch_size=12, shuffle=False, verbose=False)
+        for model in large:
+            model.fit(X, Y, batch_size=24, shuffle=False, verbose=False)
+    assert_same(small[0], large[0])
+
+
 def test_compiling_again_forgets_what_was_added_up() -> None:
     model = made("adam", 3)
     names = set(model.state.names)
-    assert "accumulated/fully_connected/weight" in names
+    assert "adam/accumulated/fully_connected/weight" in names
     model.compile("adam", "cross_entropy")
-    assert not any(name.startswith("accumulated") for name in model.state.names)
+    assert not any("accumulated" in name for name in model.state.names)
