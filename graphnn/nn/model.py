@@ -231,7 +231,8 @@ class Model:
         `class_weight` {class: weight} multiplies it in the training loss. A weighted mean divides by the sum of weights. Each
         number of the history is over all examples of the epoch, whatever the sizes and weights of batches. `validation_data`
         is (x, y), (x, y, sample_weight), a data set or an iterable. Callbacks are objects with methods of `nn.Callback`,
-        functions (model, epoch, numbers) called after each epoch, or their descriptions.
+        functions (model, epoch, numbers) called after each epoch, or their descriptions. An epoch that a callback ends by
+        `model.stop_training = True` counts, with the batches that it had.
 
         Raises VerifyError before `compile`; ShapeError, DTypeError or NumericsError for data that does not fit, naming
         the input; nothing is trained then. An error in an iterable ends training after the last whole step.
@@ -315,7 +316,7 @@ class Model:
         return compile_graph(graph, state=self.state, training=False, backend=self.backend)
 
     def _asked_arrays(self, x: Any) -> list[np.ndarray]:
-        if len(self._asked) < len(self.inputs) and isinstance(x, (tuple, list)) and len(x) == len(self.inputs) > 1:
+        if len(self._asked) < len(self.inputs) and isinstance(x, tuple) and len(x) == len(self.inputs):
             x = dict(zip((value.name for value in self.inputs), x, strict=True))
         return input_arrays(x, self._asked, [value.name for value in self.inputs] if self._asked != self.inputs else ())
 
