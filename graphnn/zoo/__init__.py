@@ -1,1 +1,4 @@
+"""Whole networks, written with what graphnn shows to everyone, each with a `fit` of its own."""
 
+from graphnn.zoo.network import Network
+from graphnn.zoo.wgan_gp import WGAN_GP

@@ -12,15 +12,20 @@ A network is a dataclass whose fields are its arguments, and a Bundle: graphs by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self
 
-from graphnn.errors import UnsupportedError, VerifyError
+import numpy as np
+
+from graphnn.errors import ShapeError, UnsupportedError, VerifyError
+from graphnn.ir.graph import Graph
+from graphnn.ir.types import DType, TensorType
 from graphnn.nn.arguments import as_count
 from graphnn.nn.bundle import Bundle, as_numbers
 from graphnn.nn.callbacks import Callbacks
 from graphnn.nn.described import DescriptionError, to_dict
+from graphnn.nn.door import as_array, as_declared, check_finite
 from graphnn.nn.history import History
 from graphnn.nn.layer import snake_case
 from graphnn.nn.progress import Progress
@@ -92,6 +97,11 @@ class Network(Bundle):
     def _examples(self) -> int:
         return int(max((count for _, count in self._sums.values()), default=0))
 
+    def _graph(self, name: str) -> Graph:
+        if not self.graphs:
+            raise VerifyError(f"{self.name} has no graphs yet: what they are depends on the data", hint="call fit first")
+        return super()._graph(name)
+
     # ------------------------------------------------------------------------------------------ files
 
     def _facts(self) -> dict[str, Any]:
@@ -138,3 +148,20 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     return to_dict(value)
+
+
+def as_examples(x: Any, shape: Sequence[int | None] | None, what: str) -> np.ndarray:
+    """x as float32[N, *shape], N at least 1 and all numbers finite. Of a size that is None, and of shape None, anything will do.
+
+    Raises ShapeError, DTypeError or NumericsError, naming `what`.
+    """
+    given = as_array(x, what)
+    if given.ndim < 2 or (shape is not None and (given.ndim != 1 + len(shape) or any(
+            size not in (None, actual) for size, actual in zip(shape, given.shape[1:], strict=True)))):
+        sizes = "..." if shape is None else ", ".join("any" if size is None else str(size) for size in shape)
+        hint = "add an axis of channels: x[..., None]" if shape is not None and given.ndim == len(shape) == 3 else None
+        raise ShapeError(f"{what} has shape {given.shape}; it must be (N, {sizes})", hint=hint)
+    if 0 in given.shape:
+        raise ShapeError(f"{what} has shape {given.shape}: it is empty")
+    check_finite(given, what)
+    return np.ascontiguousarray(as_declared(given, TensorType(DType.f32, given.shape), what))
