@@ -149,6 +149,8 @@ class WordVectorSteps(Op):
             raise NumericsError(self.failure(3))
         loss = np.zeros(n)
         for first in range(0, n, self.chunk):
+            if (words[first:first + self.chunk] < 0).all():
+                continue
             d_inputs, d_outputs, d_bias = np.zeros_like(inputs), np.zeros_like(outputs), np.zeros_like(bias)
             for p in range(first, min(first + self.chunk, n)):
                 if words[p] < 0 or left[p] + right[p] == 0:

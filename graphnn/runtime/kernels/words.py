@@ -19,7 +19,7 @@ from graphnn.runtime.kernels.copy import copy_row
 from graphnn.runtime.lowering import Lowering, lowers
 from graphnn.runtime.row import Kernel, Row
 
-TILE = 8                    # positions: a step of few positions is to have work for several threads
+TILE = 16                   # positions: a step of few positions is to have work for several threads
 PARTS = 8                   # a power of two
 _BUILDERS = "graphnn.runtime.kernels.words"
 
