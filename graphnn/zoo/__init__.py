@@ -2,3 +2,4 @@
 
 from graphnn.zoo.network import Network
 from graphnn.zoo.wgan_gp import WGAN_GP
+from graphnn.zoo.word2vec import Vocabulary, Word2Vec, WordVectors
