@@ -68,7 +68,7 @@ CASES = [
     (nn.SGD(0.1), lambda p, g: sgd(p, g, 0.1)),
     (nn.SGD(0.1, momentum=0.9), lambda p, g: sgd(p, g, 0.1, 0.9)),
     (nn.SGD(0.03, momentum=0.7, nesterov=True), lambda p, g: sgd(p, g, 0.03, 0.7, True)),
-    (nn.SGD(0.03, momentum=0.7, dampening=0.25), lambda p, g: sgd(p, g, 0.03, 0.7, dampening=0.25)),
+    (nn.SGD(0.03, momentum=0.7, dampening=0.3), lambda p, g: sgd(p, g, 0.03, 0.7, dampening=0.3)),
     (nn.AdaGrad(), lambda p, g: adagrad(p, g)),
     (nn.AdaGrad(0.1, eps=1e-3), lambda p, g: adagrad(p, g, 0.1, 1e-3)),
     (nn.RMSProp(), lambda p, g: rmsprop(p, g)),

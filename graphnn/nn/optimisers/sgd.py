@@ -52,7 +52,7 @@ class SGD(Optimizer):
                 v = self._slot(p, "velocity")
                 fresh = g
                 if self.dampening:
-                    fresh = ir.cast(ir.where(ir.equal(step, 0), 1.0, 1.0 - self.dampening), p.dtype) * g
+                    fresh = ir.where(ir.equal(step, 0), ir.constant(1.0, p.dtype), 1.0 - self.dampening) * g
                 new_v = self.momentum * v + fresh
                 result.append((v, new_v))
                 change = g + self.momentum * new_v if self.nesterov else new_v
