@@ -12,11 +12,12 @@ import torch
 
 from parity.harness import CASES, RUNS, run
 
-FAMILIES = ("activations", "layers", "images", "losses")
+FAMILIES = ("activations", "layers", "images", "losses", "optimisers")
 
 
 def main(wanted: list[str]) -> int:
     torch.set_num_threads(1)
+    filterwarnings("ignore", "Sparse invariant checks are implicitly disabled")
     filterwarnings("ignore", "reduction: .mean. divides")                           # KLDivergence: that is what is compared
     for family in FAMILIES:
         import_module(f"parity.{family}")
