@@ -38,29 +38,29 @@ def slopes(draw: Draw, layer: nn.Layer, function: Callable[[Tensor], Tensor], *,
     return Call(ours, theirs, {"x": points(draw, known)})
 
 
-@parity("activations", "Identity", elementwise=True)
+@parity("activations", "Identity", floor=1.0)
 def identity(draw: Draw) -> Call:
     return slopes(draw, nn.Identity(), torch.nn.Identity())
 
 
-@parity("activations", "Affine", elementwise=True)
+@parity("activations", "Affine", floor=1.0)
 def affine(draw: Draw) -> Call:
     slope, intercept = draw.number(-3, 3), draw.number(-3, 3)
     return slopes(draw, nn.Affine(slope, intercept), lambda x: slope * x + intercept)
 
 
-@parity("activations", "ReLU", elementwise=True)
+@parity("activations", "ReLU", floor=1.0)
 def relu(draw: Draw) -> Call:
     return slopes(draw, nn.ReLU(), torch.relu)
 
 
-@parity("activations", "LeakyReLU", elementwise=True)
+@parity("activations", "LeakyReLU", floor=1.0)
 def leaky_relu(draw: Draw) -> Call:
     alpha = draw.number(0.0, 1.5)
     return slopes(draw, nn.LeakyReLU(alpha), lambda x: functional.leaky_relu(x, alpha))
 
 
-@parity("activations", "ELU", elementwise=True)
+@parity("activations", "ELU", floor=1.0)
 def elu(draw: Draw) -> Call:
     alpha = draw.number(0.1, 2.0)
     # At 0 PyTorch's first derivative is that from the left and its second that from the right.
@@ -69,73 +69,73 @@ def elu(draw: Draw) -> Call:
                   known=(0.0, *NEAR) if at_zero else (*NEAR, *FAR))
 
 
-@parity("activations", "SELU", elementwise=True)
+@parity("activations", "SELU", floor=1.0)
 def selu(draw: Draw) -> Call:
     at_zero = draw.flag()
     return slopes(draw, nn.SELU(), torch.selu, order=1 if at_zero else 2, known=(0.0, *NEAR) if at_zero else (*NEAR, *FAR))
 
 
-@parity("activations", "Exponential", elementwise=True)
+@parity("activations", "Exponential", floor=1.0)
 def exponential(draw: Draw) -> Call:
     return slopes(draw, nn.Exponential(), torch.exp, known=(0.0, *NEAR, 20.0, 50.0, 80.0))
 
 
-@parity("activations", "Sigmoid", elementwise=True)
+@parity("activations", "Sigmoid", floor=1.0)
 def sigmoid(draw: Draw) -> Call:
     return slopes(draw, nn.Sigmoid(), torch.sigmoid)
 
 
-@parity("activations", "Tanh", elementwise=True)
+@parity("activations", "Tanh", floor=1.0)
 def tanh(draw: Draw) -> Call:
     return slopes(draw, nn.Tanh(), torch.tanh)
 
 
-@parity("activations", "SoftPlus", elementwise=True)
+@parity("activations", "SoftPlus", floor=1.0)
 def softplus(draw: Draw) -> Call:
     """PyTorch's is x from its threshold on, which is raised here."""
     return slopes(draw, nn.SoftPlus(), lambda x: functional.softplus(x, threshold=40.0))
 
 
-@parity("activations", "HardSigmoid", elementwise=True, f64=1e-7, why="PyTorch's own 1/6 in its derivative is a float32")
+@parity("activations", "HardSigmoid", floor=1.0, f64=1e-7, why="PyTorch's own 1/6 in its derivative is a float32")
 def hard_sigmoid(draw: Draw) -> Call:
     return slopes(draw, nn.HardSigmoid(), functional.hardsigmoid, order=1, known=(0.0, *NEAR, 2.999, 3.0, 3.001, *FAR))
 
 
-@parity("activations", "HardSigmoid (composed)", elementwise=True)
+@parity("activations", "HardSigmoid (composed)", floor=1.0)
 def hard_sigmoid_composed(draw: Draw) -> Call:
     slope, intercept = draw.number(0.1, 0.5), draw.number(0.2, 0.8)
     return slopes(draw, nn.HardSigmoid(slope, intercept), lambda x: functional.hardtanh(slope * x + intercept, 0.0, 1.0))
 
 
-@parity("activations", "HardSwish", elementwise=True)
+@parity("activations", "HardSwish", floor=1.0)
 def hard_swish(draw: Draw) -> Call:
     return slopes(draw, nn.HardSwish(), functional.hardswish, order=1, known=(0.0, *NEAR, 2.999, 3.0, 3.001, *FAR))
 
 
-@parity("activations", "HardSwish (composed)", elementwise=True)
+@parity("activations", "HardSwish (composed)", floor=1.0)
 def hard_swish_composed(draw: Draw) -> Call:
     return slopes(draw, nn.HardSwish(), lambda x: x * functional.relu6(x + 3.0) / 6.0, known=(0.0, *NEAR, 2.999, 3.001, *FAR))
 
 
-@parity("activations", "GELU", elementwise=True)
+@parity("activations", "GELU", floor=1.0)
 def gelu(draw: Draw) -> Call:
     form = draw.choice("none", "tanh")
     # In float32 PyTorch's tanh form is NaN where x^3 overflows.
     return slopes(draw, nn.GELU(form), lambda x: functional.gelu(x, approximate=form), known=(0.0, *NEAR, *FAR[:-1]))
 
 
-@parity("activations", "SiLU", elementwise=True)
+@parity("activations", "SiLU", floor=1.0)
 def silu(draw: Draw) -> Call:
     return slopes(draw, nn.SiLU(), functional.silu)
 
 
-@parity("activations", "Mish", elementwise=True)
+@parity("activations", "Mish", floor=1.0)
 def mish(draw: Draw) -> Call:
     # PyTorch's second derivative is NaN far out.
     return slopes(draw, nn.Mish(), functional.mish, known=(0.0, *NEAR, 20.0, 50.0, 80.0))
 
 
-@parity("activations", "Softmax", elementwise=True)
+@parity("activations", "Softmax", floor=1.0)
 def softmax(draw: Draw) -> Call:
     shape = [draw.size(1, 7) for _ in range(draw.size(2, 4))]
     axis, scale = draw.size(1, len(shape) - 1), draw.choice(0.1, 1.0, 10.0, 1e4)

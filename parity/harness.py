@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ RUNS = 20
 TOLERANCE = {"f64": 1e-10, "f32": 1e-5}
 
 
+P = TypeVar("P", bound="Problem")
+
+
 class Problem(Protocol):
     """One problem, solved by graphnn and by PyTorch in a precision of its own: arrays of the same names."""
 
@@ -29,26 +32,27 @@ class Problem(Protocol):
 
 @dataclass(frozen=True)
 class Case:
-    """A building block against its counterpart. `why` says why a tolerance is other than the usual one."""
+    """A building block against its counterpart. `why` says why a tolerance is other than the usual one. Errors are relative to
+    the largest number of an array; with a floor to each number by itself, where that is above the floor."""
 
     family: str
     name: str
     draw: Callable[[Draw], Problem]
     tolerance: Mapping[str, float]
     why: str
-    elementwise: bool
+    floor: float | None
 
 
 CASES: list[Case] = []
 
 
-def parity(family: str, name: str, *, why: str = "", elementwise: bool = False,
-           **tolerance: float) -> Callable[[Callable[[Draw], Problem]], Callable[[Draw], Problem]]:
-    """Register what draws a problem of `name`, a class of graphnn.nn, perhaps with a word in brackets after it."""
+def parity(family: str, name: str, *, why: str = "", floor: float | None = None,
+           **tolerance: float) -> Callable[[Callable[[Draw], P]], Callable[[Draw], P]]:
+    """Register what draws a problem of `name`, a class of graphnn.nn, perhaps with words in brackets after it."""
 
-    def register(draw: Callable[[Draw], Problem]) -> Callable[[Draw], Problem]:
+    def register(draw: Callable[[Draw], P]) -> Callable[[Draw], P]:
         assert not tolerance or why, "a tolerance of its own has a reason"
-        CASES.append(Case(family, name, draw, {**TOLERANCE, **tolerance}, why, elementwise))
+        CASES.append(Case(family, name, draw, {**TOLERANCE, **tolerance}, why, floor))
         return draw
 
     return register
@@ -173,9 +177,8 @@ def short_name(name: str, endings: Mapping[str, np.ndarray]) -> str:
     return found[0] if found else name
 
 
-def error(ours: Arrays, theirs: Arrays, elementwise: bool) -> tuple[float, str]:
-    """The largest difference, relative to the largest number of its array, and whose it is; with `elementwise` relative to the
-    number itself where that is above 1."""
+def error(ours: Arrays, theirs: Arrays, floor: float | None = None) -> tuple[float, str]:
+    """The largest relative difference and whose it is; see Case for the floor."""
     assert set(ours) == set(theirs), f"we have {sorted(ours)}, PyTorch has {sorted(theirs)}"
     worst, whose = 0.0, ""
     for name, expected in theirs.items():
@@ -184,7 +187,7 @@ def error(ours: Arrays, theirs: Arrays, elementwise: bool) -> tuple[float, str]:
         if not expected.size:
             continue
         # Gradients that are 0 but for rounding have no size of their own: they are measured against 1e-3.
-        scale = np.maximum(np.abs(expected), 1.0) if elementwise else max(float(np.abs(expected).max()), 1e-3)
+        scale = max(float(np.abs(expected).max()), 1e-3) if floor is None else np.maximum(np.abs(expected), floor)
         difference = float((np.abs(actual - expected) / scale).max())
         if not difference <= worst:                      # NaN too
             worst, whose = difference, name
@@ -206,10 +209,10 @@ def run(case: Case, dtype: str, runs: int = RUNS) -> Verdict:
     for seed in range(runs):
         problem = case.draw(Draw(np.random.default_rng([seed, dtype == "f64"]), dtype))
         truth = problem.theirs(torch.float64)
-        found, whose = error(problem.ours(), truth, case.elementwise)
+        found, whose = error(problem.ours(), truth, case.floor)
         if not found <= worst:
             worst, where = found, f"{whose} (run {seed})"
         if dtype == "f32":
-            theirs, _ = error(problem.theirs(torch.float32), truth, case.elementwise)
+            theirs, _ = error(problem.theirs(torch.float32), truth, case.floor)
             their_worst = their_worst if theirs <= their_worst else theirs
     return Verdict(worst, where, their_worst)
