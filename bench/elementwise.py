@@ -12,9 +12,9 @@ from statistics import median
 import numpy as np
 
 import graphnn.ir.ops  # noqa: F401  (registers every op)
+from graphnn import ir
 from graphnn.ir.graph import Graph, Node, Value
 from graphnn.ir.op import make_node
-from graphnn.ir.ops import elementwise as e
 from graphnn.ir.ops import reduce as r
 from graphnn.ir.ops.fused import Fused
 from graphnn.ir.ops.inputs import constant, placeholder
@@ -80,22 +80,22 @@ def ratio(ours: Callable[[], object], peer: Callable[[], object], repeats: int =
 def main() -> None:
     rng = np.random.default_rng(0)
     x, row = placeholder("x", "f32[N,C]"), placeholder("r", "f32[C]")
-    exp = e.exp(x - r.max(x, 1, True))
+    exp = ir.exp(x - r.max(x, 1, True))
     mean = r.mean(x, 1, True)
     centred = x - mean
-    norm = centred * e.rsqrt(r.mean(centred * centred, 1, True) + 1e-5) * row
+    norm = centred * ir.rsqrt(r.mean(centred * centred, 1, True) + 1e-5) * row
     a, b = constant(1.5), constant(0.25)
     cases: list[tuple[str, Sequence[Value], tuple[int, int]]] = [
-        ("tanh(a*x+b)*sigmoid(x)+x", [e.tanh(x * a + b) * e.sigmoid(x) + x], (4096, 4096)),
+        ("tanh(a*x+b)*sigmoid(x)+x", [ir.tanh(x * a + b) * ir.sigmoid(x) + x], (4096, 4096)),
         ("x*a+b", [x * a + b], (4096, 4096)),
-        ("relu(x+row)", [e.relu(x + row)], (4096, 4000)),
+        ("relu(x+row)", [ir.relu(x + row)], (4096, 4000)),
         ("softmax rows", [exp / r.sum(exp, 1, True)], (8192, 512)),
         ("layer norm rows", [norm], (8192, 512)),
         ("sum of rows", [r.sum(x, 1)], (8192, 512)),
         ("sum of columns", [r.sum(x, 0)], (8192, 512)),
         ("sum of all", [r.sum(x)], (8192, 512)),
         ("softmax, short rows", [exp / r.sum(exp, 1, True)], (8192, 10)),
-        ("relu(x+row), short rows", [e.relu(x + row)], (8192, 10)),
+        ("relu(x+row), short rows", [ir.relu(x + row)], (8192, 10)),
     ]
     print(f"peer: numpy.copyto of x; {threads()} threads")
     print(f"{'body':28s} {'shape':>14s} {'ratio':>7s} {'ours ms':>9s} {'copy ms':>9s} {'1 thread':>9s}")

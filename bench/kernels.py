@@ -44,7 +44,7 @@ def convolution() -> Iterator[Figure]:
 
 def elementwise() -> Iterator[Figure]:
     from bench.elementwise import Bound, node_of, ratio
-    from graphnn.ir.ops import elementwise as e
+    from graphnn import ir
     from graphnn.ir.ops.inputs import constant, placeholder
     from graphnn.runtime.memory import aligned_array
     from graphnn.runtime.threads import threads
@@ -52,7 +52,7 @@ def elementwise() -> Iterator[Figure]:
     x, a, b, shape = placeholder("x", "f32[N,C]"), constant(1.5), constant(0.25), (4096, 4096)
     array, target = aligned_array(shape, np.dtype(np.float32)), aligned_array(shape, np.dtype(np.float32))
     array[...] = np.random.default_rng(0).standard_normal(shape, np.float32)
-    bound = Bound(node_of([e.tanh(x * a + b) * e.sigmoid(x) + x], [x]), [array])
+    bound = Bound(node_of([ir.tanh(x * a + b) * ir.sigmoid(x) + x], [x]), [array])
     for _ in range(3):
         bound.run(threads())
         np.copyto(target, array)

@@ -1,6 +1,6 @@
 """Graphs as text that people read and write: `print_graph` and its inverse `parse_graph`. The grammar: docs/text_format.md.
 
-    >>> from graphnn.ir.ops import elementwise
+    >>> from graphnn import ir
     >>> graph = parse_graph("graph g(%x: f32[N,3]) { %0 = tanh(%x) : f32[N,3]  return %0 }")
     >>> print(graph)
     graph g(%x: f32[N,3]) {

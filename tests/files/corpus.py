@@ -17,7 +17,7 @@ from graphnn.files import ModelFile, load_file, save_file
 from graphnn.files.container import aligned
 from graphnn.ir.graph import Graph
 from graphnn.ir.loc import scope
-from graphnn.ir.ops.elementwise import tanh
+from graphnn.ir.ops.functions import tanh
 from graphnn.ir.ops.fused import Epilogue, Fused
 from graphnn.ir.ops.inputs import constant, parameter, placeholder, state
 from graphnn.ir.ops.linalg import MatMul, matmul

@@ -19,7 +19,7 @@ from graphnn.ir.graph import Graph
 from graphnn.ir.interpret import interpret
 from graphnn.ir.loc import Loc
 from graphnn.ir.op import Op, make_node
-from graphnn.ir.ops.elementwise import tanh
+from graphnn.ir.ops.functions import tanh
 from graphnn.ir.ops.inputs import constant, parameter, placeholder, state
 from graphnn.ir.text import parse_graph, print_graph
 from graphnn.ir.types import TensorType

@@ -18,7 +18,7 @@ from graphnn.ir.graph import Graph, Value
 from graphnn.ir.interpret import interpret
 from graphnn.ir.loc import Loc, scope
 from graphnn.ir.op import Op, Sample, make_node
-from graphnn.ir.ops.elementwise import tanh
+from graphnn.ir.ops.functions import tanh
 from graphnn.ir.ops.fused import Epilogue, Fused
 from graphnn.ir.ops.inputs import Constant, constant, parameter, placeholder, state
 from graphnn.ir.ops.linalg import MatMul, matmul

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from graphnn import ir
 from graphnn.autodiff.gradients import gradients
 from graphnn.ir.graph import Graph, Value
-from graphnn.ir.ops import elementwise, index, reduce
+from graphnn.ir.ops import index, reduce
 from graphnn.ir.ops.inputs import placeholder
 from graphnn.ir.ops.scan import Scan, scan
 from graphnn.passes.hoist_from_scan import hoist_from_scan
@@ -32,7 +33,7 @@ def loops(graph: Graph) -> list[Scan]:
 
 def recurrence(reverse: bool = False) -> tuple[Value, Value]:
     def step(h: Value, x: Value) -> tuple[Value, Value]:
-        new = elementwise.tanh(x @ W + h @ U + B)
+        new = ir.tanh(x @ W + h @ U + B)
         return new, new * 2.0
 
     return scan(step, H, XS, reverse=reverse)
@@ -46,7 +47,7 @@ def test_the_product_of_the_inputs_is_one_product_over_all_steps(reverse: bool) 
 
 
 def test_what_depends_on_constants_alone_is_computed_once() -> None:
-    last, _ = scan(lambda h, x: (elementwise.tanh(h @ (U * elementwise.exp(U)) + B * 2.0), None), H, XS)
+    last, _ = scan(lambda h, x: (ir.tanh(h @ (U * ir.exp(U)) + B * 2.0), None), H, XS)
     after = hoist(Graph.of("g", ALL, [last]))
     assert "exp" not in ops(loops(after)[0].body)
     assert ops(loops(after)[0].body) == ["matmul", "add", "tanh"]
@@ -54,13 +55,13 @@ def test_what_depends_on_constants_alone_is_computed_once() -> None:
 
 def test_elementwise_work_on_slices_stays_inside_where_it_is_fused() -> None:
     ys = placeholder("ys", "f64[T,N,4]")
-    last, _ = scan(lambda h, y: (elementwise.tanh(h @ U) * elementwise.exp(y), None), H, ys)
+    last, _ = scan(lambda h, y: (ir.tanh(h @ U) * ir.exp(y), None), H, ys)
     before = Graph.of("g", [ys, H, U], [last])
     assert hoist(before) is before
 
 
 def test_a_result_that_needs_no_carry_is_no_result_of_the_loop() -> None:
-    last, ys = scan(lambda h, x: (elementwise.tanh(h @ U), elementwise.exp(x)), H, XS)
+    last, ys = scan(lambda h, x: (ir.tanh(h @ U), ir.exp(x)), H, XS)
     after = hoist(Graph.of("g", ALL, [last, ys]))
     assert sorted(ops(after)) == ["exp", "scan"]
     assert len(loops(after)[0].body.outputs) == 1
@@ -68,7 +69,7 @@ def test_a_result_that_needs_no_carry_is_no_result_of_the_loop() -> None:
 
 def test_an_embedding_and_its_range_check_leave_the_loop_with_the_product() -> None:
     ids, table = placeholder("ids", "i64[T,N]"), placeholder("table", "f64[3,3]")
-    last, _ = scan(lambda h, i: (elementwise.tanh(index.gather(table, i) @ W + h @ U), None), H, ids)
+    last, _ = scan(lambda h, i: (ir.tanh(index.gather(table, i) @ W + h @ U), None), H, ids)
     after = hoist(Graph.of("g", [ids, table, H, W, U], [last]))
     assert ops(after) == ["check_index", "gather", "matmul", "scan"]
 
@@ -114,8 +115,8 @@ def test_a_loop_of_no_steps_gives_what_it_was_given() -> None:
 
 def test_loops_in_loops_are_treated_too() -> None:
     def outer(h: Value, x: Value) -> tuple[Value, Value]:
-        last, _ = scan(lambda c, y: (elementwise.tanh(c + y @ elementwise.exp(W)), None), h, XS)
-        return last, elementwise.exp(x)
+        last, _ = scan(lambda c, y: (ir.tanh(c + y @ ir.exp(W)), None), h, XS)
+        return last, ir.exp(x)
 
     last, ys = scan(outer, H, XS)
     after = hoist(Graph.of("g", ALL, [last, ys]))

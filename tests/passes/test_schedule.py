@@ -7,8 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
+from graphnn import ir
 from graphnn.ir.graph import Graph
-from graphnn.ir.ops import elementwise, index, reduce
+from graphnn.ir.ops import index, reduce
 from graphnn.ir.ops.inputs import parameter, placeholder, state
 from graphnn.passes.schedule import peak_bytes, schedule
 from tests.passes.pictures import assert_same_numbers, ops, text
@@ -24,7 +25,7 @@ def of(name: str, inputs: list, outputs: list, order: list, updates: list | tupl
 
 def test_large_values_do_not_pile_up() -> None:
     x = placeholder("x", "f32[N,100]")
-    wide = [elementwise.tanh(x), elementwise.exp(x), elementwise.sin(x), elementwise.cos(x)]
+    wide = [ir.tanh(x), ir.exp(x), ir.sin(x), ir.cos(x)]
     sums = [reduce.sum(value, 1) for value in wide]
     total = sums[0] + sums[1] + sums[2] + sums[3]
     nodes = Graph.of("g", [x], [total]).nodes
@@ -38,7 +39,7 @@ def test_large_values_do_not_pile_up() -> None:
 def test_every_reader_of_an_old_value_comes_before_the_write() -> None:
     p, x = parameter("p", (4,)), placeholder("x", "f32[4]")
     new = p - 0.1 * x
-    reader = elementwise.tanh(p) * x
+    reader = ir.tanh(p) * x
     before = Graph.of("g", [x], [reader], updates=[(p, new)])
     order = sorted(before.nodes, key=lambda node: node.op.name == "tanh" or node is reader.node)     # the write first
     after = schedule(of("g", [x], [reader], order, [(p, new)]))
@@ -80,7 +81,7 @@ def test_no_order_of_a_small_graph_is_much_better() -> None:
         values = [x]
         for _ in range(6):
             a, b = (values[int(i)] for i in rng.integers(0, len(values), 2))
-            wide = elementwise.add(a, b)
+            wide = ir.add(a, b)
             values.append(reduce.sum(wide) if rng.random() < 0.3 else wide)
         graph = Graph.of("g", [x], [values[-1] + values[-2]])
         best = min(peak_bytes(order, {}) for order in _all_orders(graph))

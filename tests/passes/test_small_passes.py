@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from graphnn import ir
 from graphnn.ir.graph import Graph
-from graphnn.ir.ops import elementwise, index, random, reduce, shaping, sizes, slicing, softmax
+from graphnn.ir.ops import index, random, reduce, shaping, sizes, slicing, softmax
 from graphnn.ir.ops.inputs import constant, placeholder
 from graphnn.ir.ops.scan import scan
 from graphnn.ir.types import DType
@@ -86,8 +87,8 @@ def test_random_numbers_are_shared_by_stream_alone() -> None:
 
 def test_bodies_are_compared_by_what_they_compute() -> None:
     xs = placeholder("xs", "f32[T,N]")
-    first = [scan(lambda h, x: (elementwise.tanh(h + x), None), xs[0], xs)[0] for _ in range(2)]
-    other, _ = scan(lambda h, x: (elementwise.sin(h + x), None), xs[0], xs)
+    first = [scan(lambda h, x: (ir.tanh(h + x), None), xs[0], xs)[0] for _ in range(2)]
+    other, _ = scan(lambda h, x: (ir.sin(h + x), None), xs[0], xs)
     before = Graph.of("g", [xs], [*first, other])
     after = common_subexpressions(before)
     assert ops(after).count("scan") == 2

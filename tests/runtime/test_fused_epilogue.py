@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from graphnn import ir
 from graphnn.ir.graph import Graph
 from graphnn.ir.interpret import interpret
 from graphnn.ir.op import make_node
-from graphnn.ir.ops import elementwise as e
 from graphnn.ir.ops.conv import Conv2D
 from graphnn.ir.ops.fused import Epilogue
 from graphnn.ir.ops.inputs import constant, placeholder
@@ -31,20 +31,20 @@ def check(op, types, tail, shapes):
 
 @pytest.mark.parametrize(("n", "k", "m"), [(1, 1, 1), (33, 17, 50), (1, 40, 30), (70, 3, 1), (300, 64, 200)])
 def test_bias_and_activation(n, k, m):
-    check(MatMul(), ["f32[N,K]", "f32[K,M]", "f32[M]"], lambda c, b: [e.tanh(c + b)], [(n, k), (k, m), (m,)])
+    check(MatMul(), ["f32[N,K]", "f32[K,M]", "f32[M]"], lambda c, b: [ir.tanh(c + b)], [(n, k), (k, m), (m,)])
 
 
 def test_several_results_with_operands_of_every_shape():
     types = ["f32[N,K]", "f32[K,M]", "f32[M]", "f32[N,1]", "f32[N,M]", "f32[]"]
 
     def tail(c, row, column, full, one):
-        return [c + row, e.less(c * column, full), e.relu(c) * one]
+        return [c + row, ir.less(c * column, full), ir.relu(c) * one]
 
     check(MatMul(), types, tail, [(33, 17), (17, 50), (50,), (33, 1), (33, 50), ()])
 
 
 def test_only_a_mask_is_wanted():
-    check(MatMul(), ["f32[N,K]", "f32[K,M]"], lambda c: [e.less(c, constant(0.25))], [(9, 5), (5, 70)])
+    check(MatMul(), ["f32[N,K]", "f32[K,M]"], lambda c: [ir.less(c, constant(0.25))], [(9, 5), (5, 70)])
 
 
 @pytest.mark.parametrize(("rows", "inner"), [(5, 4), (1, 40), (1, 700)])
@@ -63,4 +63,4 @@ def test_convolution_with_bias_and_relu(groups):
     op = Conv2D((1, 1), (1, 1, 1, 1), (1, 1), groups)
     types = ["f32[N,H,W,4]", f"f32[3,3,{4 // groups},6]", "f32[6]", "f32[N,H,W,6]"]
     shapes = [(2, 7, 5, 4), (3, 3, 4 // groups, 6), (6,), (2, 7, 5, 6)]
-    check(op, types, lambda c, b, x: [e.relu(c + b), e.relu(c + b) + x], shapes)
+    check(op, types, lambda c, b, x: [ir.relu(c + b), ir.relu(c + b) + x], shapes)
