@@ -183,13 +183,16 @@ class _Index:
             self._keep_connected(node, inside)
 
     def _keep_connected(self, node: Node, inside: set[Node]) -> None:
-        changed = True
-        while changed:
-            unread = {n for n in inside - {node} if n.output not in self.results
-                      and not any(r in inside for r in self.readers(n.output))
-                      and not any(v.node in inside for v in n.inputs)}
-            inside -= unread
-            changed = bool(unread)
+        """Leave in the tail what follows from the node, and what leads to that."""
+        kept = {node}
+        in_order = sorted(inside - {node}, key=self.position.__getitem__)
+        for n in in_order:
+            if any(value.node in kept for value in n.inputs):
+                kept.add(n)
+        for n in reversed(in_order):
+            if any(reader in kept for reader in self.readers(n.output)):
+                kept.add(n)
+        inside &= kept
 
 
 def _elementwise(node: Node, shape: Shape) -> bool:

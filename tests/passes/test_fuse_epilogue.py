@@ -153,6 +153,20 @@ def test_too_many_operands_are_cut_off() -> None:
     assert len(node.inputs) == 2 + MAX_OPERANDS
 
 
+def test_a_side_chain_goes_with_the_node_that_it_leads_to() -> None:
+    x = placeholder("x", "f64[N,4]")
+    others = [placeholder(f"y{i}", "f64[N,4]") for i in range(MAX_OPERANDS - 1)]
+    y = x @ parameter("w", (4, 4), dtype="f64")
+    for other in others:
+        y = ir.tanh(y + other)
+    side, mask = placeholder("s", "f64[N,4]"), placeholder("m", "bool[N,4]")
+    last = ir.where(mask, y, ir.exp(ir.sin(side) * ir.cos(side)))        # the mask is one operand too many
+    after = fuse_epilogue(before := Graph.of("g", [x, *others, side, mask], [last]))
+    assert_same_numbers(after, before)
+    ((_, inside),) = epilogues(after)
+    assert not {"sin", "cos", "exp"} & set(inside)
+
+
 def test_an_operand_that_is_also_the_products_input_stays_its_input() -> None:
     x, z = placeholder("x", "f64[N,4]"), placeholder("z", "f64[N,4]")
     a = 0.2 * x
