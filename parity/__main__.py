@@ -12,7 +12,7 @@ import torch
 
 from parity.harness import CASES, RUNS, run
 
-FAMILIES = ("activations", "layers", "images", "losses", "optimisers", "schedulers")
+FAMILIES = ("activations", "layers", "images", "recurrent", "losses", "optimisers", "schedulers")
 
 
 def main(wanted: list[str]) -> int:
