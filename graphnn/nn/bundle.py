@@ -17,6 +17,7 @@ from graphnn.ir.verify import verify
 from graphnn.nn.arguments import as_count
 from graphnn.nn.door import as_declared
 from graphnn.nn.history import History
+from graphnn.nn.layer import keep_paths
 from graphnn.nn.weights import weight_values
 from graphnn.runtime.compile import BACKENDS, compile_graph
 from graphnn.runtime.executable import Executable
@@ -63,6 +64,7 @@ class Bundle:
         for name, graph in graphs.items():
             self.state.add(graph)
             self.graphs[name] = graph
+            keep_paths(graph)
 
     # ------------------------------------------------------------------------------------------ running
 

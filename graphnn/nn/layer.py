@@ -17,7 +17,7 @@ import numpy as np
 
 from graphnn.errors import GraphnnError, ShapeError, VerifyError
 from graphnn.ir.dims import Size
-from graphnn.ir.graph import IDENTIFIER, Node, Value, role_of
+from graphnn.ir.graph import IDENTIFIER, Graph, Node, Value, role_of
 from graphnn.ir.loc import current_scope, here, scope
 from graphnn.ir.op import describe
 from graphnn.ir.ops.inputs import Initializer, parameter, state
@@ -163,6 +163,15 @@ def _take_path(path: str | None, name: str | None, kind: str, inputs: Sequence[V
     for network in networks:                             # networks that meet in a layer share their names from here on
         _taken[network] = taken
     return path
+
+
+def keep_paths(graph: Graph) -> None:
+    """Let layers called on values of this graph have other paths than the layers it has: a graph from a file brings its own."""
+    paths = {node.loc.scope for node in graph.nodes} | {value.name.rpartition("/")[0] for value in graph.inputs}
+    parts = [path.split("/") for path in paths if path]
+    taken = {"/".join(part[:end]) for part in parts for end in range(1, len(part) + 1)}
+    for value in graph.by_role("input"):
+        _taken.setdefault(value.node, set()).update(taken)
 
 
 def _give_back(path: str, inputs: Sequence[Value]) -> None:

@@ -11,6 +11,7 @@ from graphnn.ir.graph import IDENTIFIER, Graph
 from graphnn.nn.arguments import as_count
 from graphnn.nn.freezing import Frozen
 from graphnn.nn.history import History
+from graphnn.nn.layer import keep_paths
 from graphnn.nn.outputs import named_outputs
 from graphnn.nn.training import Training
 from graphnn.runtime.state import State
@@ -65,6 +66,7 @@ def model_of(cls: type[Model], file: ModelFile, path: str | Path, *, backend: st
         if outputs is not None and len(outputs) != len(graph.outputs):
             raise VerifyError(f"there are {len(outputs)} names for {len(graph.outputs)} outputs")
         model._setup(graph, whole, outputs, losses, state, backend)
+        keep_paths(whole)
         params, statistics = frozenset(_names(meta, "frozen")), frozenset(_names(meta, "frozen_statistics"))
         if unknown := sorted((params | statistics) - {value.name for value in whole.inputs}):
             raise VerifyError(f"{unknown[0]!r} is frozen, but not part of the model")

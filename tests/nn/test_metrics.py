@@ -369,3 +369,9 @@ def test_the_base_says_what_is_missing() -> None:
     for call in (lambda: Metric().sums(p, p), lambda: Metric().collected(p, p), lambda: Metric().value(1)):
         with pytest.raises(NotImplementedError, match="Metric"):
             call()
+
+
+@pytest.mark.parametrize("bad", [None, 3, [None], ["accuracy", 3]])
+def test_what_is_no_metric_is_an_error(bad: Any) -> None:
+    with pytest.raises(DescriptionError, match="no metric"):
+        as_metrics(bad)

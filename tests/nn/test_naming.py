@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,3 +172,24 @@ def test_a_name_that_is_none() -> None:
     for name in ("a b", "", "1st", 3):
         with pytest.raises(VerifyError, match="cannot name a layer"):
             nn.FullyConnected(4, name=name)  # type: ignore[arg-type]
+
+
+def test_new_layers_on_a_loaded_model_have_other_names(tmp_path: Path) -> None:
+    x = gnn.Input((4,), name="x")
+    h = nn.Dropout(0.5, nn.FullyConnected(5))(nn.FullyConnected(5, "tanh")(x))
+    gnn.Model(x, nn.FullyConnected(3, name="head")(h)).save(tmp_path / "base.gnn")
+    base = gnn.load(tmp_path / "base.gnn")
+    y = nn.FullyConnected(2)(nn.Dropout(0.5, nn.FullyConnected(4))(base.outputs[0]))
+    model = gnn.Model(base.inputs, y, state=base.state, backend="numpy")
+    assert [value.name for value in model.parameters if value not in base.parameters] == [
+        "dropout_1/fully_connected/weight", "dropout_1/fully_connected/bias", "fully_connected_1/weight",
+        "fully_connected_1/bias"]
+    model.freeze(*(value.name for value in base.parameters)).compile("sgd(lr=0.1)", "squared_error")
+    before = model.get_weights()
+    model.fit(np.ones((6, 4)), np.ones((6, 2)), verbose=False)
+    after = model.get_weights()
+    new = {name for name in after if (after[name] != before[name]).any()}
+    assert new == {value.name for value in model.trainable}
+    model.save(tmp_path / "tuned.gnn")
+    again = gnn.load(tmp_path / "tuned.gnn", backend="numpy")
+    np.testing.assert_array_equal(again.predict(np.ones((1, 4))), model.predict(np.ones((1, 4))))

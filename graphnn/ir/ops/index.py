@@ -210,7 +210,8 @@ class CheckIndex(Op):
         return (ids,)
 
     def failure(self, code: int) -> str:
-        return f"{'an' if self.what.startswith(tuple('aeiou')) else 'a'} {self.what} lies outside [{self.low}, {self.high})"
+        article = "an" if self.what.lower().startswith(tuple("aeiou")) else "a"
+        return f"{article} {self.what} lies outside [{self.low}, {self.high})"
 
     def numpy(self, ids: np.ndarray) -> np.ndarray:
         check_ids(ids, check_bound_size(self.low), check_bound_size(self.high), self.what)

@@ -49,7 +49,7 @@ def as_metric(metric: MetricLike) -> Metric:
 
 def as_metrics(metrics: MetricLike | Iterable[MetricLike]) -> tuple[Metric, ...]:
     """The metrics meant by one or several. Raises VerifyError when two would share a name, or one has the name "loss"."""
-    one = isinstance(metrics, (str, Mapping, Metric, Loss)) or callable(metrics)
+    one = isinstance(metrics, (str, Mapping, Metric, Loss)) or callable(metrics) or not isinstance(metrics, Iterable)
     found = tuple(as_metric(metric) for metric in ([metrics] if one else metrics))  # pyright: ignore[reportGeneralTypeIssues]
     for i, metric in enumerate(found):
         if metric.label in ["loss", *(other.label for other in found[:i])]:
