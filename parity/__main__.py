@@ -12,7 +12,7 @@ import torch
 
 from parity.harness import CASES, RUNS, run
 
-FAMILIES = ("activations", "layers", "images", "recurrent", "losses", "optimisers", "schedulers")
+FAMILIES = ("activations", "layers", "images", "recurrent", "modules", "losses", "optimisers", "schedulers")
 
 
 def main(wanted: list[str]) -> int:
@@ -28,7 +28,7 @@ def main(wanted: list[str]) -> int:
         return 2
     print(f"Worst relative errors over {RUNS} random problems each and dtype, of outputs and all gradients. The truth is\n"
           f"PyTorch {torch.__version__} in float64 on the same numbers; the last column is PyTorch's own float32.\n")
-    print(f"{'':36} {'float64':>9} {'float32':>9} {'PyTorch':>9}")
+    print(f"{'':42} {'float64':>9} {'float32':>9} {'PyTorch':>9}")
     bad, family, started = 0, "", time.perf_counter()
     for case in cases:
         if case.family != family:
@@ -51,7 +51,7 @@ def main(wanted: list[str]) -> int:
                 notes.append(f"{dtype} OFF (at most {case.tolerance[dtype]:.0e}): {found.where}")
         if case.why:
             notes.append(case.why)
-        print(f"  {case.name:34} {' '.join(cells)}  {'; '.join(notes)}".rstrip(), flush=True)
+        print(f"  {case.name:40} {' '.join(cells)}  {'; '.join(notes)}".rstrip(), flush=True)
     print(f"\n{len(cases)} compared in {time.perf_counter() - started:.0f} s; {bad or 'none'} off")
     return 1 if bad else 0
 

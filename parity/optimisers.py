@@ -14,14 +14,14 @@ from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_no
 
 import graphnn as gnn
 from graphnn import nn
-from parity.harness import Arrays, Draw, parity
+from parity.harness import Arrays, Draw, Problem, parity
 
 STEPS = 50
 Made = Callable[[list[dict[str, Any]]], optim.Optimizer]
 
 
 @dataclass
-class Descent:
+class Descent(Problem):
     """Parameters p that go down sum(pull p + p^2 / 2), another pull at each step; of the table, only looked-up rows."""
 
     optimizer: nn.Optimizer

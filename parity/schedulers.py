@@ -13,13 +13,13 @@ from torch.optim import lr_scheduler
 
 import graphnn as gnn
 from graphnn import nn
-from parity.harness import Arrays, Draw, parity
+from parity.harness import Arrays, Draw, Problem, parity
 
 Theirs = Callable[[optim.Optimizer], lr_scheduler.LRScheduler]
 
 
 @dataclass
-class Rates:
+class Rates(Problem):
     """A scheduler of ours and what makes PyTorch's; the losses, for schedulers that look at them."""
 
     scheduler: nn.Scheduler
