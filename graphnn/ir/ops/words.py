@@ -106,7 +106,8 @@ class WordVectorSteps(Op):
 
     and the loss is the sum, over p, x and t, of softplus(s) - label * s. Each `chunk` positions are one step: the sum's gradient
     at the vectors that the step before left, times `lr`, is subtracted from inputs, outputs and, if `biased`, bias. left and
-    right are at most `window`. Outputs: the new inputs, outputs and bias, and the loss of each position, [N].
+    right are at most `window`. With `whole`, each word of a mean takes the mean's gradient as it is, not divided by their number,
+    as the original word2vec program does. Outputs: the new inputs, outputs and bias, and the loss of each position, [N].
     """
 
     name = "word_vector_steps"
@@ -115,6 +116,7 @@ class WordVectorSteps(Op):
     window: int
     pooled: bool
     biased: bool
+    whole: bool
 
     def infer(self, inputs: TensorType, outputs: TensorType, bias: TensorType, offset: TensorType, words: TensorType,
               left: TensorType, right: TensorType, targets: TensorType, labels: TensorType, lr: TensorType) -> Types:
@@ -165,7 +167,7 @@ class WordVectorSteps(Op):
                 s = x @ t.T + bias[ids] - offset[ids]
                 loss[p] = (np.logaddexp(0.0, s) - y * s).sum()
                 ds = 1.0 / (1.0 + np.exp(-s)) - y
-                np.add.at(d_inputs, context, ds @ t / (len(context) if self.pooled else 1))
+                np.add.at(d_inputs, context, ds @ t / (len(context) if self.pooled and not self.whole else 1))
                 np.add.at(d_outputs, ids, ds.T @ x)
                 np.add.at(d_bias, ids, ds.sum(axis=0) if self.biased else 0.0)
             inputs, outputs, bias = inputs - lr * d_inputs, outputs - lr * d_outputs, bias - lr * d_bias
@@ -197,12 +199,12 @@ class WordVectorSteps(Op):
 
         for pooled in (False, True):
             for biased in (False, True):
-                yield sample(cls(16, 3, pooled, biased), 41, 6, 5, 3, 7)
-            yield sample(cls(200, 5, pooled, True), 150, 40, 30, 6, 37)
-            yield sample(cls(1, 1, pooled, True), 3, 2, 1, 1, 1)
-        yield sample(cls(70, 9, False, True), 141, 17, 12, 11, 67)
-        yield sample(cls(8, 2, False, True), 0, 2, 2, 2, 3)
-        yield sample(cls(8, 2, False, False), 5, 2, 2, 0, 3)
+                yield sample(cls(16, 3, pooled, biased, biased), 41, 6, 5, 3, 7)
+            yield sample(cls(200, 5, pooled, True, False), 150, 40, 30, 6, 37)
+            yield sample(cls(1, 1, pooled, True, False), 3, 2, 1, 1, 1)
+        yield sample(cls(70, 9, False, True, False), 141, 17, 12, 11, 67)
+        yield sample(cls(8, 2, False, True, False), 0, 2, 2, 2, 3)
+        yield sample(cls(8, 2, False, False, False), 5, 2, 2, 0, 3)
 
 
 # ------------------------------------------------------------------------------------------------ what users call
@@ -217,10 +219,10 @@ def context_windows(ids: Value, keep: Value, draws: Value, radius: Value) -> tup
 @located
 def word_vector_steps(
     inputs: Value, outputs: Value, bias: Value, offset: Value, words: Value, left: Value, right: Value, targets: Value,
-    labels: Value, lr: Value, *, chunk: int, window: int, pooled: bool = False, biased: bool = False,
+    labels: Value, lr: Value, *, chunk: int, window: int, pooled: bool = False, biased: bool = False, whole: bool = False,
 ) -> tuple[Value, Value, Value, Value]:
     """The tables of word vectors after gradient descent over a text, and the loss of each position: see WordVectorSteps."""
-    op = WordVectorSteps(chunk, window, pooled, biased)
+    op = WordVectorSteps(chunk, window, pooled, biased, whole)
     operands = (inputs, outputs, bias, offset, words, left, right, targets, labels, lr)
     new_inputs, new_outputs, new_bias, loss = make_node(op, operands).outputs
     return new_inputs, new_outputs, new_bias, loss

@@ -1,6 +1,6 @@
 """Windows of a text, and gradient steps on word vectors.
 
-A step is two rows. The first has a tile for every TILE positions: it gathers their rows of the two tables into scratch, padded to
+A step is two rows. The first has a tile for every few positions: it gathers their rows of the two tables into scratch, padded to
 whole vectors, and works there with the two microkernels, dot products for the logits and register tiles for the gradients. The
 second adds the gradients to the tables; a tile of it owns the rows whose ids are equal modulo PARTS and takes their gradients
 in the order of the text, so that sums do not depend on threads.
@@ -19,7 +19,8 @@ from graphnn.runtime.kernels.copy import copy_row
 from graphnn.runtime.lowering import Lowering, lowers
 from graphnn.runtime.row import Kernel, Row
 
-TILE = 16                   # positions: a step of few positions is to have work for several threads
+TILE = 16                   # positions, at least; a step has at most TILES tiles
+TILES = 8
 PARTS = 8                   # a power of two
 _BUILDERS = "graphnn.runtime.kernels.words"
 
@@ -49,10 +50,11 @@ def step_rows(node: Node, at: Lowering) -> list[Row]:
     panel = 2 * lanes * size
     stride = -(-max(d, 1) * size // panel) * panel       # of a row in scratch, in bytes: whole panels of register tiles
     chunk = min(op.chunk, max(n, 1))
-    tiles = -(-chunk // TILE)
-    halo = TILE + 2 * op.window
+    each = -(-chunk // max(1, min(TILES, chunk // TILE)))                   # positions a tile
+    tiles = -(-chunk // each)
+    halo = each + 2 * op.window
     gradients = Kernel.of(f"{_BUILDERS}:gradients", dtype=dtype, lanes=lanes, tallest=min(8, tallest), registers=isa.registers,
-                          pooled=op.pooled, biased=op.biased)
+                          pooled=op.pooled, biased=op.biased, whole=op.whole)
     add = Kernel.of(f"{_BUILDERS}:add", dtype=dtype)
     inputs, outputs, bias, loss = (at.address(value) for value in node.outputs)
     offset, words, left, right, targets, labels, lr = (at.address(value) for value in node.inputs[3:])
@@ -66,9 +68,9 @@ def step_rows(node: Node, at: Lowering) -> list[Row]:
         last = min(first + chunk, n)
         places = (d_inputs, d_outputs, d_bias, found)
         args = (inputs, outputs, bias, offset, words, left, right, targets, labels, lr, loss, *places,
-                first, last, n, v, c, k, d, stride, op.window, TILE)
-        rows.append(Row(gradients, args, -(-(last - first) // TILE), own))
-        args = (inputs, outputs, bias, words, *places, first, last, n, k, d, stride, op.window, int(op.biased), v, TILE)
+                first, last, n, v, c, k, d, stride, op.window, each)
+        rows.append(Row(gradients, args, -(-(last - first) // each), own))
+        args = (inputs, outputs, bias, words, *places, first, last, n, k, d, stride, op.window, int(op.biased), v, each)
         rows.append(Row(add, args, PARTS))
     return rows
 
@@ -108,7 +110,9 @@ def windows(dtype: str) -> Callable[..., int]:
     return kernel
 
 
-def gradients(dtype: str, lanes: int, tallest: int, registers: int, pooled: bool, biased: bool) -> Callable[..., int]:
+def gradients(
+    dtype: str, lanes: int, tallest: int, registers: int, pooled: bool, biased: bool, whole: bool
+) -> Callable[..., int]:
     """args: inputs, outputs, bias, offset, words, left, right, targets, labels, lr, loss, then the gradients of inputs (for each
     tile those of its positions and of `window` more on either side), of outputs and of bias (for each target), the targets that
     there are (their number, then ids), first and last position, N, V, C, K, D, bytes of a row in scratch, window, positions a
@@ -221,7 +225,7 @@ def gradients(dtype: str, lanes: int, tallest: int, registers: int, pooled: bool
                 d_bias[j] = z[j]
         multiply(loops, count, 1, logits, size, size, mean, d_outputs, stride, 0)
         multiply(loops, 1, count, logits, size, size, rows, dy, stride, 0)
-        source = pointer(dy)
+        source, scale = pointer(dy), one if whole else scale
         for i in range(contexts):
             if i != own:
                 target = pointer(dx + i * stride)

@@ -69,7 +69,7 @@ def training_graph(settings: Settings, vocabulary: Vocabulary) -> gnn.Graph:
 
     new_inside, new_outside, new_bias, losses = gnn.word_vector_steps(
         inside, outside, bias, offset, words, left, right, gnn.check_index(targets, outputs, low=-1, what="target"), labels, lr,
-        chunk=settings.step_words, window=settings.window, pooled=not settings.skip_gram, biased=biased)
+        chunk=settings.step_words, window=settings.window, pooled=not settings.skip_gram, biased=biased, whole=True)
     contexts = gnn.cast(left + right, "i64")
     examples = gnn.sum(contexts if settings.skip_gram else gnn.minimum(contexts, 1))
     updates = [(inside, new_inside), (outside, new_outside), (step, step + 1)] + [(bias, new_bias)] * biased
