@@ -99,6 +99,13 @@ def same_letters(name: str) -> str:
     return re.sub(r"[\s_-]", "", name).lower()
 
 
+def require_flags(thing: Any) -> None:
+    """Raise DescriptionError unless all arguments whose default is True or False are one of them: "False" would be true."""
+    for f in fields(thing):
+        if isinstance(f.default, bool) and not isinstance(value := getattr(thing, f.name), (bool, np.bool_)):
+            raise DescriptionError(f"{type(thing).__name__}: {f.name} is {_short(value)}; it is True or False")
+
+
 # ------------------------------------------------------------------------------------------------ making
 
 def _found(name: str, table: Mapping[str, type[T]], what: str) -> str:

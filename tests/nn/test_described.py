@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -239,3 +240,20 @@ def test_bad_activations() -> None:
                         (3, "3 is no activation")):
         with pytest.raises(DescriptionError, match=words):
             nn.FullyConnected(3, activation=spec)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("make_it", "flag"), [
+    (lambda b: nn.CrossEntropy(from_logits=b), "from_logits"), (lambda b: nn.BinaryCrossEntropy(from_logits=b), "from_logits"),
+    (lambda b: nn.KLDivergence(log_target=b), "log_target"), (lambda b: nn.VAELoss(from_logits=b), "from_logits"),
+    (lambda b: nn.Adam(amsgrad=b), "amsgrad"), (lambda b: nn.RMSProp(centered=b), "centered"),
+    (lambda b: nn.SGD(momentum=0.9, nesterov=b), "nesterov"), (lambda b: nn.SGD(sparse=b), "sparse"),
+    (lambda b: nn.ExponentialScheduler(staircase=b), "staircase"), (lambda b: nn.CosineScheduler(restarts=b), "restarts"),
+    (lambda b: nn.Perplexity(from_logits=b), "from_logits"), (lambda b: nn.EarlyStopping(restore_best=b), "restore_best"),
+    (lambda b: nn.CSVLogger("log.csv", append=b), "append"), (lambda b: nn.ModelCheckpoint("m.gnn", training=b), "training"),
+    (lambda b: nn.ModelCheckpoint("m.gnn", save_best_only=b), "save_best_only")])
+def test_what_is_true_or_false_is_nothing_else(make_it: Callable[[Any], Any], flag: str) -> None:
+    make_it(True)
+    make_it(np.bool_(False))
+    for bad in ("False", 1, None, [], float("nan")):
+        with pytest.raises(DescriptionError, match=f"{flag} is .*; it is True or False"):
+            make_it(bad)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from graphnn.errors import VerifyError
-from graphnn.nn.described import DescriptionError, same_letters
+from graphnn.nn.described import DescriptionError, require_flags, same_letters
 from graphnn.nn.metrics import BY_NAME as METRICS
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Monitor(Callback):
     def __post_init__(self) -> None:
         self._require(isinstance(self.monitor, str) and self.monitor != "", f"monitor is {self.monitor!r}; it must be a name")
         self._require(self.mode in ("auto", "min", "max"), f"mode is {self.mode!r}; it is auto, min or max")
+        require_flags(self)
         if self.mode == "auto":
             self.direction()
 

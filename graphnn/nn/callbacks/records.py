@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from graphnn.errors import VerifyError
 from graphnn.nn.callbacks.callback import Callback, Monitor, Numbers, rate_name
-from graphnn.nn.described import DescriptionError
+from graphnn.nn.described import DescriptionError, require_flags
 
 if TYPE_CHECKING:
     from graphnn.nn.model import Model
@@ -40,6 +40,7 @@ class ModelCheckpoint(Monitor):
 
     def __post_init__(self) -> None:
         self._require_path()
+        require_flags(self)
         if self.save_best_only:
             super().__post_init__()
         self._names = self._fields()
@@ -91,6 +92,7 @@ class CSVLogger(Callback):
 
     def __post_init__(self) -> None:
         self._require_path()
+        require_flags(self)
         self._columns: list[str] | None = None
 
     def on_train_begin(self, model: Model) -> None:

@@ -13,7 +13,7 @@ from graphnn.ir.dims import product
 from graphnn.ir.graph import Value
 from graphnn.ir.types import TensorType
 from graphnn.nn.arguments import is_number
-from graphnn.nn.described import DescriptionError
+from graphnn.nn.described import DescriptionError, require_flags
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Loss:
     def __post_init__(self) -> None:
         self._require(self.reduction in self.reductions,
                       f"reduction is {self.reduction!r}; it is one of {', '.join(self.reductions)}")
+        require_flags(self)
 
     def target_type(self, prediction: TensorType, integer: bool) -> TensorType:
         """The type of the targets for this prediction, when the user's targets are integers or real numbers."""

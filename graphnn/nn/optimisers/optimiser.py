@@ -19,7 +19,7 @@ from graphnn.ir.loc import scope
 from graphnn.ir.ops.inputs import state
 from graphnn.ir.types import DType
 from graphnn.nn.arguments import is_number
-from graphnn.nn.described import DescriptionError
+from graphnn.nn.described import DescriptionError, require_flags
 from graphnn.nn.initialisers import Constant, zeros
 from graphnn.nn.layer import snake_case
 from graphnn.nn.optimisers.rows import Rows
@@ -92,7 +92,7 @@ class Optimizer:
         if not isinstance(self.lr, Scheduler):
             self._require_number("lr", 0.0, None)
         self._require_number("weight_decay", 0.0, None)
-        self._require(isinstance(self.sparse, bool), f"sparse is {self.sparse!r}; it must be True or False")
+        require_flags(self)
         for clip in ("clip_value", "clip_norm", "clip_global_norm"):
             value = getattr(self, clip)
             self._require(value is None or (is_number(value) and value > 0), f"{clip} is {value!r}; it must be a number above 0")

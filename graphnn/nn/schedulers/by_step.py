@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from graphnn import ir
 from graphnn.ir.graph import Value
 from graphnn.nn.arguments import is_whole
+from graphnn.nn.described import require_flags
 from graphnn.nn.schedulers.scheduler import ByStep
 
 
@@ -47,6 +48,7 @@ class ExponentialScheduler(ByStep):
     def __post_init__(self) -> None:
         self._require_number("initial_lr")
         self._require_number("stage_length", above=True)
+        require_flags(self)
         self._require_number("decay", above=True)
 
     def at(self, step: Value) -> Value:
@@ -140,6 +142,7 @@ class CosineScheduler(ByStep):
         self._require_number("min_lr")
         self._require_whole("steps", 1)
         self._require_whole("growth", 1)
+        require_flags(self)
         self._require(self.restarts or self.growth == 1, f"growth is {self.growth!r}, but there are no restarts")
 
     def at(self, step: Value) -> Value:
