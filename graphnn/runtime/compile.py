@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from graphnn.errors import UnsupportedError, VerifyError
+from graphnn.ir.attrs import bodies_of
 from graphnn.ir.graph import Graph, Node, Value
 from graphnn.ir.modes import resolve_modes, trains
+from graphnn.ir.ops.fused import Epilogue, Fused
 from graphnn.ir.rewrite import rewrite
 from graphnn.ir.verify import verify
 from graphnn.passes.bodies import also_in_bodies
+from graphnn.passes.check_ids import check_ids
 from graphnn.passes.pipeline import DEFAULT, Pass
 from graphnn.runtime.executable import Executable, NumpyEngine, PlanEngine
 from graphnn.runtime.lowering import has_rule
@@ -48,17 +51,26 @@ def compile_graph(
     if backend == "numpy":
         state.add(graph)
         return Executable(graph, graph, state, NumpyEngine(graph, state), backend)
-    optimised = pipeline(open_ops_without_kernels(graph))
+    optimised = pipeline(check_ids(open_ops(graph)))
     state.add(graph)                                     # last: a graph that does not compile leaves no arrays behind
     return Executable(graph, optimised, state, PlanEngine(Program(optimised), state), backend)
 
 
-@also_in_bodies
-def open_ops_without_kernels(graph: Graph) -> Graph:
-    """The graph with ops that no kernel lowers, such as users' own, written in others by their `decompose`."""
+def open_ops(graph: Graph) -> Graph:
+    """The graph with ops that no kernel lowers, such as users' own, written in others by their `decompose`.
 
+    Groups too: those of passes keep the rules of their kernels, those of a file may be anything.
+    """
+    graph = _open_once(graph)
+    while _has_groups(graph):                           # there was one in a group
+        graph = _open_once(graph)
+    return graph
+
+
+@also_in_bodies
+def _open_once(graph: Graph) -> Graph:
     def rule(node: Node, inputs: tuple[Value, ...]) -> tuple[Value, ...] | None:
-        if has_rule(node.op):
+        if _has_kernel(node):
             return None
         made = node.op.decompose(*inputs)
         if made is not None and tuple(value.type for value in made) != node.types:
@@ -66,4 +78,12 @@ def open_ops_without_kernels(graph: Graph) -> Graph:
                               f"infer says {', '.join(map(str, node.types))}")
         return made
 
-    return graph if all(has_rule(node.op) for node in graph.nodes) else rewrite(graph, rule)
+    return graph if all(map(_has_kernel, graph.nodes)) else rewrite(graph, rule)
+
+
+def _has_kernel(node: Node) -> bool:
+    return has_rule(node.op) and not isinstance(node.op, (Fused, Epilogue))
+
+
+def _has_groups(graph: Graph) -> bool:
+    return any(isinstance(node.op, (Fused, Epilogue)) or any(map(_has_groups, bodies_of(node.op))) for node in graph.nodes)

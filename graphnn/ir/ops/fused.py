@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphnn.errors import ShapeError
+from graphnn.errors import ShapeError, VerifyError
 from graphnn.ir.dims import Size
 from graphnn.ir.graph import Graph, Node, Value, collect
 from graphnn.ir.interpret import run_nodes
@@ -118,6 +118,8 @@ class Epilogue(Op):
     body: Graph
 
     def infer(self, *inputs: TensorType) -> Types:
+        if self.producer.fusion is not Fusion.CONTRACT:
+            raise VerifyError(f"{self.producer.name} is no contraction, and has no epilogue")
         made = self.producer.infer(*inputs[:self.producer_inputs])
         _check_body(self.body, (*made, *inputs[self.producer_inputs:]))
         return tuple(value.type for value in self.body.outputs)
