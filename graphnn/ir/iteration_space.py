@@ -26,7 +26,7 @@ from functools import cached_property
 
 import numpy as np
 
-from graphnn.ir.dims import Size, dim
+from graphnn.ir.dims import Dim, Size
 from graphnn.ir.graph import Graph, Node, Value
 from graphnn.ir.op import Fusion
 from graphnn.ir.ops.inputs import Constant
@@ -34,10 +34,10 @@ from graphnn.ir.ops.reduce import LogSumExp, Max, Min, Prod, Sum
 from graphnn.ir.ops.shaping import Expand, Reshape
 from graphnn.ir.ops.sizes import Iota, SizeOf
 
-CHUNKS = "chunks__"
-"""The number of parts in which a reduction is computed. Axes of this size are one axis, though nothing else lets them meet."""
-
-_CHUNKS = dim(CHUNKS)
+CHUNKS = "#chunks"
+"""The name of the number of parts in which a reduction is computed: a name that no graph can have."""
+CHUNKS_SIZE = Dim((((CHUNKS,), 1),))
+"""That number as a size. Axes of this size are one axis, though nothing else lets them meet."""
 REDUCTIONS = (Sum, Max, Min, Prod, LogSumExp)
 Axes = tuple[int | None, ...]
 
@@ -120,7 +120,7 @@ class _Unifier:
             mine.append(len(self.parent))
             self.parent.append(len(self.parent))
             self.size.append(size)
-            if size == _CHUNKS:
+            if size == CHUNKS_SIZE:
                 self.join(self.chunks, mine[-1])
                 self.chunks = mine[-1]
         self.mine[value] = mine

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from graphnn.ir.dims import dim
 from graphnn.ir.graph import Graph, Value
-from graphnn.ir.iteration_space import CHUNKS, iteration_space
+from graphnn.ir.iteration_space import CHUNKS_SIZE, iteration_space
 from graphnn.ir.op import make_node
 from graphnn.ir.ops.inputs import Input
 from graphnn.ir.ops.reduce import Reduction
@@ -113,7 +112,7 @@ class _Builder:
             if wanted in self.made:
                 continue
             if wanted in self.parts:
-                chunks = self.placeholder(TensorType(wanted.dtype, (dim(CHUNKS), *wanted.shape)), self.parts[wanted])
+                chunks = self.placeholder(TensorType(wanted.dtype, (CHUNKS_SIZE, *wanted.shape)), self.parts[wanted])
                 op = wanted.node.op
                 assert isinstance(op, Reduction), "only reductions have parts"
                 self.made[wanted] = type(op)((0,), False).one(chunks)
