@@ -85,6 +85,8 @@ def _logsumexp(op: LogSumExp, x: Value) -> Value:
     # As its decomposition, but also over no elements: there the largest is -inf, and so is the result.
     if not op.axes:
         return x
+    if any(x.shape[axis] == 0 for axis in op.axes):     # known to have no largest
+        return functions.log(Sum(op.axes, op.keepdims).one(x))
     largest = Max(op.axes, True).one(x)
     shift = compare.where(compare.is_finite(largest), largest, 0.0)
     y = functions.log(Sum(op.axes, True).one(functions.exp(x - shift))) + shift

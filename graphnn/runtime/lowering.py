@@ -15,10 +15,11 @@ from importlib import import_module
 
 import numpy as np
 
-from graphnn.errors import GraphnnError, UnsupportedError
+from graphnn.errors import GraphnnError, ShapeError, UnsupportedError
 from graphnn.ir.dims import Size, bind_size
 from graphnn.ir.graph import Node, Value
 from graphnn.ir.op import Op, describe
+from graphnn.ir.ops.fused import Epilogue, Fused
 from graphnn.ir.ops.inputs import Constant
 from graphnn.runtime import instruction_set
 from graphnn.runtime.instruction_set import InstructionSet
@@ -127,10 +128,22 @@ def lower(at: Lowering) -> Sequence[Instruction]:
         error.locate("", describe(tuple(value.type for value in at.node.inputs), at.node.loc))
         raise error
     try:
+        _check_bound(at)
         return rule(at.node, at)
     except GraphnnError as error:              # such as a slice beyond an axis: only numbers show it
         error.locate(f"{at.node.op.name}: ", describe(tuple(value.type for value in at.node.inputs), at.node.loc))
         raise
+
+
+def _check_bound(at: Lowering) -> None:
+    """Raise what the op's type rule has to say about numbers, once they stand for names: kernels rely on it."""
+    node = at.node
+    if isinstance(node.op, (Fused, Epilogue)) or (at.op is node.op and all(v.type.is_static for v in node.inputs)):
+        return                                          # groups: of ops whose rules accept any sizes, or see kernels/fused.py
+    made = at.op.infer(*(value.type.bind(at.sizes) for value in node.inputs))
+    expected = tuple(t.bind(at.sizes) for t in node.types)
+    if made != expected:
+        raise ShapeError(f"gives {', '.join(map(str, made))} for these sizes, the graph has {', '.join(map(str, expected))}")
 
 
 def has_rule(op: Op) -> bool:

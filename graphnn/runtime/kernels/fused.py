@@ -76,6 +76,7 @@ def body_rows(body: Graph, node: Node, at: Lowering) -> list[Row]:
     ins: list[Operand] = [at.address(v) if (number := scalar_of(v)) is None else number for v in node.inputs]
     outs = [at.address(value) for value in node.outputs]
     job = _Job(at.sizes, ins, outs)
+    _refuse_empty(body, job)
     plan = _layout(body, numbers)
     if any(job.bind(size) == 0 for value in body.outputs for size in value.shape) and not plan.reduced:
         return []
@@ -83,6 +84,24 @@ def body_rows(body: Graph, node: Node, at: Lowering) -> list[Row]:
         return _reduction_rows(plan, body, numbers, job, at)
     stream = all(at.streams(v) for v in node.outputs) and len({v.dtype.itemsize for v in node.outputs}) == 1
     return _map_rows(_map(body, numbers, stream), job)
+
+
+def _refuse_empty(body: Graph, job: _Job) -> None:
+    """Raise ShapeError where a result follows from the largest or smallest of no elements."""
+    if all(job.bind(size) for value in body.inputs for size in value.shape):
+        return
+    follows: dict[Value, Node] = {}                     # values with elements, and the reduction that they follow from
+    for node in body.nodes:
+        output = node.outputs[0]
+        if any(job.bind(size) == 0 for size in output.shape):
+            continue                                    # such as exp(x - max(x)) of a softmax over nothing
+        empty = isinstance(node.op, (Max, Min)) and any(job.bind(node.inputs[0].shape[axis]) == 0 for axis in node.op.axes)
+        found = node if empty else next((follows[value] for value in node.inputs if value in follows), None)
+        if found is not None:
+            follows[output] = found
+    for value in body.outputs:
+        if (node := follows.get(value)) is not None:
+            node.op.infer(node.inputs[0].type.bind(job.sizes))
 
 
 @lowers(Epilogue)
