@@ -238,7 +238,7 @@ class Word2Vec(Network):
         """How well the words of a text are told from those around them: over at most `most` examples, evenly chosen,
 
         - "loss": the mean of -log p(word | context), over all words of the vocabulary, and
-        - "mean_rank": the mean rank of the word among all words in order of p, from 1.
+        - "mean_rank": the mean rank of the word among all words in order of p, from 1; of words with the same p the middle.
 
         Windows are whole, and no word is left out for being frequent.
         """
@@ -248,7 +248,7 @@ class Word2Vec(Network):
             log_p = self.run("log_probabilities", x[first:first + RANKED])
             own = np.take_along_axis(log_p, targets[first:first + RANKED, None], 1)
             loss -= float(own.sum(dtype=np.float64))
-            rank += int((log_p > own).sum()) + len(own)
+            rank += 0.5 * float((log_p > own).sum() + (log_p >= own).sum() + len(own))
         return {"loss": loss / len(x), "mean_rank": rank / len(x)}
 
     def _examples_of(self, ids: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
