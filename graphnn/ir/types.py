@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
@@ -103,7 +104,8 @@ class TensorType:
     def bind(self, sizes: Mapping[str, int]) -> TensorType:
         """This type with numbers for names. Raises ShapeError when a tensor would be too large."""
         bound = self if self.is_static else TensorType(self.dtype, tuple(bind_size(size, sizes) for size in self.shape))
-        if bound.elements > MAX_ELEMENTS:  # pyright: ignore[reportOperatorIssue]
+        elements = bound.elements or prod(size or 1 for size in bound.shape)    # an empty axis must not hide the others
+        if elements > MAX_ELEMENTS:  # pyright: ignore[reportOperatorIssue]
             raise ShapeError(f"{bound} has more than 2**44 elements")
         return bound
 

@@ -161,3 +161,36 @@ def test_attributes_that_are_wrong_for_some_sizes_only() -> None:
     with pytest.raises(ShapeError, match="does not lie within"):
         gnn.compile(Graph.parse("graph g(%x: f32[N]) {\n %0 = slice(%x) {starts=(0,), stops=(5,), steps=(1,)}\n return %0\n}"))(
             np.zeros(3, np.float32))
+
+
+def test_sizes_beyond_memory_with_an_empty_axis_beside_them() -> None:
+    """Such arrays cost nothing and may be passed."""
+    long = np.zeros((1 << 31, 0), np.float32)
+    for message in refusals("graph g(%x: f32[N,0]) {\n %0 = size_of() {size=N, dtype=i32}\n return %0\n}", long):
+        assert "the size 2147483648 does not fit an i32" in message
+    with pytest.raises(VerifyError, match="the size 3000000000 does not fit an i32"):
+        Graph.parse("graph g() {\n %0 = size_of() {size=3000000000, dtype=i32}\n return %0\n}")
+    for y in results("graph g(%x: f32[N,0]) {\n %0 = iota() {shape=(N,0), axis=0, dtype=i64}\n return %0\n}", long):
+        assert y[0].shape == long.shape
+    static = "graph g(%x: f32[]) {\n %0 = iota() {shape=(1099511627776,0), axis=0, dtype=i64}\n %1 = add(%0, %0)\n return %1\n}"
+    for y in results(static, np.zeros((), np.float32)):
+        assert y[0].shape == (1 << 40, 0)
+    text = "graph g(%i: i64[K]) {\n %0 = one_hot(%i) {depth=1099511627776, dtype=f32}\n return %0\n}"
+    for y in results(text, np.zeros(0, np.int64)):
+        assert y[0].shape == (0, 1 << 40)
+    wide = """graph g(%x: f32[N,0]) {
+        %0 = iota() {shape=(0,N,N), axis=0, dtype=i32}
+        %1 = transpose(%0) {perm=(2,0,1)}
+        return %1
+    }"""
+    with pytest.raises(ShapeError, match=r"more than 2\*\*44"):
+        gnn.compile(Graph.parse(wide))(long)
+
+
+def test_streams_of_random_ops_fit_their_kernels() -> None:
+    for stream in (-1, 1 << 63):
+        with pytest.raises(VerifyError, match="a stream id is"):
+            Graph.parse(f"""graph g(%v: f32[E], %p: i32[3,E], %m: i64[2], %s: i64[]) {{
+                %0, %1 = rewire(%v, %p, %m, %s, %s) {{rows=3, columns=3, stream={stream}}}
+                return %0
+            }}""")

@@ -147,6 +147,8 @@ class OneHot(Op):
     def numpy(self, ids: np.ndarray) -> np.ndarray:
         depth = check_bound_size(self.depth)
         check_ids(ids, 0, depth, "class")
+        if ids.size == 0:                                # the depth may be larger than memory
+            return np.empty((*ids.shape, depth), self.dtype.numpy)
         return (ids[..., None] == np.arange(depth)).astype(self.dtype.numpy)
 
     def failure(self, code: int) -> str:

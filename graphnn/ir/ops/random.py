@@ -43,8 +43,7 @@ class RandomOp(Op):
 
     def infer(self, seed: TensorType, step: TensorType) -> Types:
         check_scalars(seed, step)
-        if not isinstance(self.stream, int) or not 0 <= self.stream < 1 << 63:
-            raise NumericsError(f"a stream id is a whole number >= 0, not {self.stream!r}")
+        check_stream(self.stream)
         return (TensorType(self.result, self.shape),)
 
     def words32(self, seed: np.ndarray, step: np.ndarray) -> np.ndarray:
@@ -68,6 +67,11 @@ def check_scalars(*types: TensorType) -> None:
     for t in types:
         if t != _SCALAR:
             raise DTypeError(f"takes seed and step as i64[], not {t}", hint='use constant(3, "i64"), or cast(x, "i64")')
+
+
+def check_stream(stream: int) -> None:
+    if not isinstance(stream, int) or not 0 <= stream < 1 << 63:
+        raise NumericsError(f"a stream id is a whole number from 0 to 2**63 - 1, not {stream!r}")
 
 
 def check_random_float(dtype: DType) -> None:

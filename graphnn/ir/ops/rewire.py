@@ -13,7 +13,7 @@ from graphnn.ir.graph import Value
 from graphnn.ir.op import Fusion, Op, Sample, Types, make_node
 from graphnn.ir.ops import arithmetic, casting, compare, functions, inputs, philox, reduce, slicing, sparse
 from graphnn.ir.ops.operands import check_bound_size, located, require_float
-from graphnn.ir.ops.random import check_scalars
+from graphnn.ir.ops.random import check_scalars, check_stream
 from graphnn.ir.types import DType, TensorType
 
 K = dim("K")
@@ -41,6 +41,7 @@ class Rewire(Op):
     def infer(self, values: TensorType, pattern: TensorType, many: TensorType, seed: TensorType, step: TensorType) -> Types:
         if not is_size(self.rows) or not is_size(self.columns):
             raise ShapeError(f"the matrix has the sizes {self.rows!r} and {self.columns!r}; they are whole numbers")
+        check_stream(self.stream)
         require_float(values)
         if values.rank != 1:
             raise ShapeError(f"the values are {values}; they must have one axis, the entries")

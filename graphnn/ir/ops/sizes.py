@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphnn.errors import DTypeError
+from graphnn.errors import DTypeError, ShapeError
 from graphnn.ir.attrs import Array
 from graphnn.ir.dims import Size
 from graphnn.ir.graph import Value
@@ -15,6 +15,13 @@ from graphnn.ir.op import Fusion, Op, Sample, Types
 from graphnn.ir.ops import inputs, shaping
 from graphnn.ir.ops.operands import as_axis, check_axis, check_bound_size, located, number
 from graphnn.ir.types import DType, DTypeLike, TensorType, as_dtype, as_shape
+
+
+def check_fits(size: Size, dtype: DType) -> Size:
+    """`size`, unless it is known and an element of the dtype cannot hold it: ShapeError."""
+    if dtype is DType.i32 and isinstance(size, int) and size >= 1 << 31:
+        raise ShapeError(f"the size {size} does not fit an i32", hint="use i64")
+    return size
 
 
 @dataclass(frozen=True)
@@ -29,10 +36,11 @@ class SizeOf(Op):
     def infer(self) -> Types:
         if self.dtype is DType.bool:
             raise DTypeError("a size is a number, not a bool")
+        check_fits(self.size, self.dtype)
         return (TensorType(self.dtype, ()),)
 
     def numpy(self) -> np.ndarray:
-        return np.array(check_bound_size(self.size), self.dtype.numpy)
+        return np.array(check_fits(check_bound_size(self.size), self.dtype), self.dtype.numpy)
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
@@ -54,10 +62,14 @@ class Iota(Op):
         if self.dtype is DType.bool:
             raise DTypeError("an index is a number, not a bool")
         check_axis(self.axis, len(self.shape))
+        check_fits(self.shape[self.axis], self.dtype)
         return (TensorType(self.dtype, self.shape),)
 
     def numpy(self) -> np.ndarray:
         shape = tuple(check_bound_size(size) for size in self.shape)
+        check_fits(shape[self.axis], self.dtype)
+        if 0 in shape:                                   # the axis itself may be longer than memory
+            return np.empty(shape, self.dtype.numpy)
         along = [1] * len(shape)
         along[self.axis] = shape[self.axis]
         return np.broadcast_to(np.arange(shape[self.axis], dtype=self.dtype.numpy).reshape(along), shape)

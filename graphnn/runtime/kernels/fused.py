@@ -22,7 +22,7 @@ from graphnn.ir.ops.fused import Epilogue, Fused
 from graphnn.ir.ops.inputs import Input
 from graphnn.ir.ops.reduce import LogSumExp, Max, Min, Prod, Sum
 from graphnn.ir.ops.shaping import Expand
-from graphnn.ir.ops.sizes import Iota, SizeOf
+from graphnn.ir.ops.sizes import Iota, SizeOf, check_fits
 from graphnn.ir.types import TensorType
 from graphnn.runtime.fused_body import ACCUMULATOR_BYTES, Generated, write_columns, write_epilogue, write_map, write_rows
 from graphnn.runtime.fused_layout import Layout, layout, matrix_layout
@@ -197,7 +197,7 @@ class _Job:
 
     def _number(self, made: Generated, dtype: str, number: Value | SizeOf | None) -> int | float:
         if isinstance(number, SizeOf):
-            value: object = self.bind(number.size)
+            value: object = check_fits(self.bind(number.size), number.dtype)
         else:
             assert number is not None
             inputs = made.layout.body.inputs
