@@ -51,7 +51,8 @@ def main(folder: Path) -> int:
     history = gan.fit(points(10_000), epochs=EPOCHS, steps_per_epoch=STEPS, batch_size=256, callbacks=[slower])
     samples = gan.sample(10_000)
     modes, share = quality(samples)
-    print(f"{EPOCHS * STEPS} generator steps, {gan.critic_steps} times as many of the critic, in {time.perf_counter() - began:.0f} s")
+    print(f"{EPOCHS * STEPS} generator steps, {gan.critic_steps} times as many of the critic, "
+          f"in {time.perf_counter() - began:.0f} s")
     print(f"modes found: {modes} of {len(CENTRES)}; samples within 4 standard deviations of a mode: {100 * share:.1f} %")
     try:
         draw(samples, history["distance"], folder / "wgan_gp.png")
