@@ -331,8 +331,9 @@ class Model:
     def save(self, path: str | Path, *, training: bool = True) -> None:
         """Write graph and weights to one file, and with `training` what resuming needs. The file holds no code.
 
-        The file is replaced at once: a crash or a full disk leaves the old one as it was. Raises OSError then, and
-        UnsupportedError for a loss, metric or optimiser of one's own: these are code.
+        A file written within an epoch, by a callback, goes on with that epoch from its first batch. The file is replaced at
+        once: a crash or a full disk leaves the old one as it was. Raises OSError then, and UnsupportedError for a loss,
+        metric or optimiser of one's own: these are code.
         """
         saving.save(self, path, training=training)
 

@@ -65,4 +65,6 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     except (ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, KeyError) as error:
         if isinstance(error, FileFormatError):
             raise
-        raise FileFormatError(f"{path}: not an .npz file of weights: {error}") from error
+        # NumPy takes every file it does not know for a pickle, and says how to open one: nobody should.
+        reason = "it holds no arrays of numbers" if "pickle" in str(error) else error
+        raise FileFormatError(f"{path}: not an .npz file of weights: {reason}") from error
