@@ -3,10 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test parity bench docs lint clean
+.PHONY: demo examples test parity bench docs lint clean
 
 demo: $(VENV)/demo.ok
 	$(BIN)/python examples/digits.py
+
+# Networks of graphnn.zoo on real data; each ends with status 1 when it does not reach what it should.
+examples: $(VENV)/demo.ok
+	@for example in $(filter-out examples/digits.py, $(sort $(wildcard examples/*.py))); do \
+		echo "== $$example"; $(BIN)/python $$example || exit 1; done
 
 test: $(VENV)/test.ok
 	$(BIN)/python -m pytest
