@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import errno
 import faulthandler
 import json
 import math
@@ -409,6 +410,10 @@ def hostile_array(t: TensorType, rng: random.Random, like: np.ndarray | None) ->
 
 # ------------------------------------------------------------------------------------------------ a run
 
+class NoMemoryError(GraphnnError):
+    """Stands for a MemoryError."""
+
+
 class Finding(Exception):
     """What should not have happened."""
 
@@ -436,6 +441,10 @@ def attempt(what: str, action: Callable[[], Any]) -> Any:
         return action()
     except GraphnnError as error:
         return error
+    except (MemoryError, OSError) as error:             # as much as its sizes say (the guards are mapped by the system)
+        if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+            raise
+        return NoMemoryError(str(error))
     except AssertionError as error:
         raise Finding(f"{what}: AssertionError {error} {where(error)}") from error
     except Exception as error:
@@ -532,6 +541,8 @@ def run_graph(base: Base, graph: Graph, rng: random.Random) -> str:
         attempt("guarded", memory.check)
         after = mine.arrays()
         agree("guarded", actual, expected, strict)
+    if isinstance(actual, NoMemoryError) or isinstance(expected, NoMemoryError):
+        return "out of memory"
     if isinstance(actual, GraphnnError):
         if any(a.tobytes() != start[name].tobytes() for name, a in after.items()) and plain.arrays().keys() == after.keys() \
                 and all(a.tobytes() == start[name].tobytes() for name, a in plain.arrays().items()):
@@ -551,6 +562,8 @@ def state_of(arrays: Mapping[str, np.ndarray]) -> State:
 
 
 def agree(what: str, actual: Any, expected: Any, strict: bool) -> None:
+    if isinstance(actual, NoMemoryError) or isinstance(expected, NoMemoryError):
+        return
     failed = [isinstance(actual, GraphnnError), isinstance(expected, GraphnnError)]
     if any(failed) and not all(failed):
         which, error = (what, actual) if failed[0] else ("numpy", expected)

@@ -194,3 +194,47 @@ def test_streams_of_random_ops_fit_their_kernels() -> None:
                 %0, %1 = rewire(%v, %p, %m, %s, %s) {{rows=3, columns=3, stream={stream}}}
                 return %0
             }}""")
+
+
+def test_a_matrix_that_is_rewired_has_sizes_that_its_pattern_can_hold() -> None:
+    for columns in ("9223372036854775807", "4294967296", "-1"):
+        with pytest.raises(VerifyError, match="the matrix has the sizes"):
+            Graph.parse(f"""graph g(%v: f32[E], %p: i32[3,E], %m: i64[2], %s: i64[]) {{
+                %0, %1 = rewire(%v, %p, %m, %s, %s) {{rows=3, columns={columns}, stream=1}}
+                return %0
+            }}""")
+
+
+def test_word_vectors_stay_as_they_are_when_a_word_a_window_or_a_target_is_out_of_range() -> None:
+    text = """graph g(%w: i32[N], %l: i32[N], %r: i32[N], %t: i32[N,2],
+                      param %a: f32[4,3], param %b: f32[5,3], param %c: f32[5]) {
+        %0 = constant() {value=array f32[] (0.1)}
+        %1 = expand(%0) {shape=(N, 2)}
+        %2, %3, %4, %5 = word_vector_steps(%a, %b, %c, %c, %w, %l, %r, %t, %1, %0)
+            {chunk=4, window=9223372036854775807, pooled=false, biased=true, whole=false}
+        return %5
+        update %a = %2
+        update %b = %3
+        update %c = %4
+    }""".replace("\n            {chunk", " {chunk")
+    n = 3000
+    words, ones = np.arange(n, dtype=np.int32) % 4, np.ones(n, np.int32)
+    left, right, targets = ones.copy(), ones.copy(), np.zeros((n, 2), np.int32)
+    left[0] = right[-1] = 0
+
+    def changed(array: np.ndarray, value: int) -> np.ndarray:
+        array = array.copy()
+        array.reshape(-1)[-2] = value
+        return array
+
+    for backend in ("numba", "numpy"):
+        state = State()
+        state.restore({"a": np.ones((4, 3), np.float32), "b": np.ones((5, 3), np.float32), "c": np.ones(5, np.float32)})
+        run = gnn.compile(Graph.parse(text), state=state, backend=backend)
+        for wrong in ((changed(words, 4), left, right, targets), (changed(words, -2), left, right, targets),
+                      (words, changed(left, n), right, targets), (words, left, changed(right, 2), targets),
+                      (words, left, changed(right, -1), targets), (words, left, right, changed(targets, 5)),
+                      (changed(words, -1), left, right, targets)):
+            with pytest.raises(NumericsError, match=r"outside|beyond|out of range"):
+                run(*wrong)
+            assert all((array == 1).all() for array in state.arrays().values())

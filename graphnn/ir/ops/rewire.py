@@ -41,6 +41,7 @@ class Rewire(Op):
     def infer(self, values: TensorType, pattern: TensorType, many: TensorType, seed: TensorType, step: TensorType) -> Types:
         if not is_size(self.rows) or not is_size(self.columns):
             raise ShapeError(f"the matrix has the sizes {self.rows!r} and {self.columns!r}; they are whole numbers")
+        self._check_sizes()
         check_stream(self.stream)
         require_float(values)
         if values.rank != 1:
@@ -54,6 +55,7 @@ class Rewire(Op):
     def numpy(self, values: np.ndarray, pattern: np.ndarray, many: np.ndarray, seed: np.ndarray,
               step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows, columns = check_bound_size(self.rows), check_bound_size(self.columns)
+        self._check_sizes()
         sparse.check_within(pattern[0], rows, "row")
         sparse.check_within(pattern[1], columns, "column")
         place = pattern[0].astype(np.int64) * columns + pattern[1]
@@ -71,6 +73,11 @@ class Rewire(Op):
         every = np.concatenate((place[old], new))
         origin = np.concatenate((old, np.full(len(new), -1)))[np.argsort(every)]
         return sparse.sorted_pattern(*np.divmod(every, max(columns, 1))), origin.astype(np.int32)
+
+    def _check_sizes(self) -> None:
+        for size in (self.rows, self.columns):
+            if isinstance(size, int) and not 0 <= size <= 1 << 31:
+                raise ShapeError(f"the matrix has the sizes {self.rows} and {self.columns}; its pattern holds i32 numbers")
 
     def flops(self, *inputs: TensorType) -> Size:
         return 0

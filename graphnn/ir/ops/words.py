@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphnn.errors import NumericsError, ShapeError
-from graphnn.ir.dims import Size, product
+from graphnn.ir.dims import MAX_SIZE, Size, dim_min, product
 from graphnn.ir.graph import Value
 from graphnn.ir.op import Fusion, Op, Sample, Types, make_node
 from graphnn.ir.ops.index import check_ids
@@ -45,6 +45,7 @@ class ContextWindows(Op):
 
     name = "context_windows"
     fusion = Fusion.OPAQUE
+    may_fail = True
 
     def infer(self, ids: TensorType, keep: TensorType, draws: TensorType, radius: TensorType) -> Types:
         _require_i32(ids, radius)
@@ -112,6 +113,7 @@ class WordVectorSteps(Op):
 
     name = "word_vector_steps"
     fusion = Fusion.OPAQUE
+    may_fail = True
     chunk: int
     window: int
     pooled: bool
@@ -174,7 +176,7 @@ class WordVectorSteps(Op):
         return inputs.astype(dtype), outputs.astype(dtype), bias.astype(dtype), loss.astype(dtype)
 
     def flops(self, *inputs: TensorType) -> Size:
-        contexts = 1 if self.pooled else self.window
+        contexts = 1 if self.pooled else dim_min(min(self.window, MAX_SIZE), inputs[4].shape[0])
         return 6 * contexts * product(inputs[7].shape) * inputs[0].shape[1]
 
     def in_place(self, *inputs: TensorType) -> tuple[tuple[int, int], ...]:

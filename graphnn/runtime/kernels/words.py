@@ -1,9 +1,10 @@
 """Windows of a text, and gradient steps on word vectors.
 
-A step is two rows. The first has a tile for every few positions: it gathers their rows of the two tables into scratch, padded to
-whole vectors, and works there with the two microkernels, dot products for the logits and register tiles for the gradients. The
-second adds the gradients to the tables; a tile of it owns the rows whose ids are equal modulo PARTS and takes their gradients
-in the order of the text, so that sums do not depend on threads.
+The first row checks all ids and windows: a run that fails leaves the tables as they were. Then a step is two rows. One has a tile
+for every few positions: it gathers their rows of the two tables into scratch, padded to whole vectors, and works there with the
+two microkernels, dot products for the logits and register tiles for the gradients. The other adds the gradients to the tables; a
+tile of it owns the rows whose ids are equal modulo PARTS and takes their gradients in the order of the text, so that sums do not
+depend on threads.
 """
 
 # Numba gives the kernels their types.
@@ -22,6 +23,7 @@ from graphnn.runtime.row import Kernel, Row
 TILE = 16                   # positions, at least; a step has at most TILES tiles
 TILES = 8
 PARTS = 8                   # a power of two
+CHECKED = 1 << 10           # positions a tile
 _BUILDERS = "graphnn.runtime.kernels.words"
 
 
@@ -39,7 +41,13 @@ def step_rows(node: Node, at: Lowering) -> list[Row]:
     assert isinstance(op, WordVectorSteps)
     dtype, size, isa = str(node.inputs[0].dtype), node.inputs[0].dtype.itemsize, at.isa
     (v, d), (c, _), (n, k) = at.shape(node.inputs[0]), at.shape(node.inputs[1]), at.shape(node.inputs[7])
+    window = min(op.window, max(n, 1))
+    inputs, outputs, bias, loss = (at.address(value) for value in node.outputs)
+    offset, words, left, right, targets, labels, lr = (at.address(value) for value in node.inputs[3:])
     rows: list[Row] = []
+    if n:
+        args = (words, left, right, targets, n, v, c, k, window, CHECKED)
+        rows.append(Row(Kernel.of(f"{_BUILDERS}:check"), args, -(-n // CHECKED)))
     for old, new in zip(node.inputs[:3], node.outputs[:3], strict=True):
         nbytes = size
         for length in at.shape(old):
@@ -52,12 +60,10 @@ def step_rows(node: Node, at: Lowering) -> list[Row]:
     chunk = min(op.chunk, max(n, 1))
     each = -(-chunk // max(1, min(TILES, chunk // TILE)))                   # positions a tile
     tiles = -(-chunk // each)
-    halo = each + 2 * op.window
+    halo = each + 2 * window
     gradients = Kernel.of(f"{_BUILDERS}:gradients", dtype=dtype, lanes=lanes, tallest=min(8, tallest), registers=isa.registers,
                           pooled=op.pooled, biased=op.biased, whole=op.whole)
     add = Kernel.of(f"{_BUILDERS}:add", dtype=dtype)
-    inputs, outputs, bias, loss = (at.address(value) for value in node.outputs)
-    offset, words, left, right, targets, labels, lr = (at.address(value) for value in node.inputs[3:])
     d_inputs = at.scratch("gradients of inputs", tiles * halo * stride)
     d_outputs = at.scratch("gradients of outputs", max(1, chunk * k * stride))
     d_bias = at.scratch("gradients of bias", max(1, chunk * k * size))
@@ -68,9 +74,9 @@ def step_rows(node: Node, at: Lowering) -> list[Row]:
         last = min(first + chunk, n)
         places = (d_inputs, d_outputs, d_bias, found)
         args = (inputs, outputs, bias, offset, words, left, right, targets, labels, lr, loss, *places,
-                first, last, n, v, c, k, d, stride, op.window, each)
+                first, last, n, v, c, k, d, stride, window, each)
         rows.append(Row(gradients, args, -(-(last - first) // each), own))
-        args = (inputs, outputs, bias, words, *places, first, last, n, k, d, stride, op.window, int(op.biased), v, each)
+        args = (inputs, outputs, bias, words, *places, first, last, n, k, d, stride, window, int(op.biased), v, each)
         rows.append(Row(add, args, PARTS))
     return rows
 
@@ -105,6 +111,33 @@ def windows(dtype: str) -> Callable[..., int]:
                 kept += k.to_i64(draws[i] < keep[word])
         for p in range(kept, n):
             words[p], left[p], right[p] = k.to_i32(-1), k.to_i32(0), k.to_i32(0)
+        return 0
+
+    return kernel
+
+
+def check() -> Callable[..., int]:
+    """args: words, left, right, targets, N, V, C, K, window, positions a tile."""
+    from graphnn.runtime import intrinsics as k
+
+    def kernel(args, tile, scratch):
+        words, left, right = k.i32_pointer(args[0]), k.i32_pointer(args[1]), k.i32_pointer(args[2])
+        n, many, window, start = args[4], args[7], args[8], tile * args[9]
+        for p in range(start, k.imin(start + args[9], n)):
+            word, before, after = k.to_i64(words[p]), k.to_i64(left[p]), k.to_i64(right[p])
+            if word < -1 or word >= args[5]:
+                return 1
+            ids = k.i32_pointer(args[3] + p * many * 4)
+            for j in range(many):
+                target = k.to_i64(ids[j])
+                if target < -1 or target >= args[6]:
+                    return 2
+            if before < 0 or after < 0 or before > k.imin(window, p) or after > k.imin(window, n - 1 - p):
+                return 3
+            if word >= 0 and before + after > 0:
+                for q in range(p - before, p + after + 1):
+                    if k.to_i64(words[q]) == -1:
+                        return 3
         return 0
 
     return kernel
