@@ -112,6 +112,19 @@ def test_a_relative_name_and_one_without_suffix_work(tmp_path: Path, monkeypatch
     assert load_file("plain").meta == {"a": 1}
 
 
+def test_what_killed_saves_left_is_removed_in_time_and_nothing_else(tmp_path: Path) -> None:
+    old = [f".a.gnn.12.{'0f' * 8}.tmp", f".a.gnn.99999.{'12' * 8}.tmp"]
+    kept = [f".b.gnn.12.{'0f' * 8}.tmp", f".a.gnn.12.{'0f' * 8}.tmp~", ".a.gnn.tmp",
+            f".axgnn.12.{'0f' * 8}.tmp", f"a.gnn.12.{'0f' * 8}.tmp"]
+    young = f".a.gnn.13.{'ab' * 8}.tmp"
+    for name in (*old, *kept, young):
+        (tmp_path / name).write_text("x")
+        if name != young:
+            os.utime(tmp_path / name, (0, 0))
+    save_file(tmp_path / "a.gnn", meta={"a": 1})
+    assert sorted(os.listdir(tmp_path)) == sorted(["a.gnn", *kept, young])
+
+
 KILLER = """
 import os, random, signal, sys, time
 import numpy as np
