@@ -13,6 +13,7 @@ A network is a dataclass whose fields are its arguments, and a Bundle: graphs by
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self
 
@@ -32,6 +33,9 @@ from graphnn.nn.progress import Progress
 
 Numbers = Mapping[str, Any]                              # floats, or arrays of one number
 Run = Callable[[int, int], Iterator[tuple[int, Numbers]]]
+
+# Whether a network is made for a file, which has its graphs and arrays: it makes none, however large its arguments say they are.
+_loading: ContextVar[bool] = ContextVar("graphnn_network_loading", default=False)
 
 
 @dataclass(eq=False, repr=False)
@@ -102,6 +106,10 @@ class Network(Bundle):
             raise VerifyError(f"{self.name} has no graphs yet: what they are depends on the data", hint="call fit first")
         return super()._graph(name)
 
+    def add(self, graphs: Mapping[str, Graph]) -> None:
+        if not _loading.get():
+            super().add(graphs)
+
     # ------------------------------------------------------------------------------------------ files
 
     def _facts(self) -> dict[str, Any]:
@@ -115,7 +123,11 @@ class Network(Bundle):
         if meta.get("network") != cls.__name__:
             raise VerifyError(f"it holds a {meta.get('network', 'network of another kind')}",
                               hint="gnn.load reads the graphs of any network")
-        return cls(**{**meta["arguments"], "backend": backend})
+        token = _loading.set(True)
+        try:
+            return cls(**{**meta["arguments"], "backend": backend})
+        finally:
+            _loading.reset(token)
 
     def _take_facts(self, meta: Mapping[str, Any], train: Mapping[str, Any]) -> None:
         self._done = as_count(train.get("done", 0), "the number of steps done", 0)

@@ -13,6 +13,7 @@ import pytest
 import graphnn as gnn
 from graphnn import nn
 from graphnn.errors import DTypeError, FileFormatError, GraphnnError, NumericsError, ShapeError, VerifyError
+from graphnn.files import load_file, save_file
 from graphnn.zoo import WGAN_GP, BernoulliVAE
 
 SMALL: dict[str, Any] = {"T": 2, "hidden_features": 16, "enc_conv1_out_channels": 3, "enc_conv2_out_channels": 4,
@@ -163,6 +164,26 @@ def test_the_file_encodes_and_decodes_without_the_class(tmp_path: Path) -> None:
     assert np.load(tmp_path / "y.npy").tobytes() == vae.reconstruct(bars(4)).tobytes()
     with pytest.raises(FileFormatError, match="it holds a BernoulliVAE"):
         WGAN_GP.load(tmp_path / "vae.gnn")
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"T": -1}, "T is -1"), ({"T": "many"}, "T is 'many'"), ({"optimizer": "__import__('os')"}, "optimizer"),
+    ({"shape": [8, 8]}, "shape is"), ({"depth": 3}, "depth"), ({"shape": [10**6, 10**6, 1]}, None),
+    ({"hidden_features": 10**12}, None),
+])
+def test_a_file_with_other_arguments_is_refused_or_costs_nothing(change: Any, words: str | None, tmp_path: Path) -> None:
+    """Graphs and arrays are the file's own: arguments that claim more make nothing."""
+    vae = small(shape=(8, 8, 1))
+    vae.save(tmp_path / "vae.gnn")
+    file = load_file(tmp_path / "vae.gnn")
+    meta = dict(file.meta or {})
+    meta["arguments"] = {**meta["arguments"], **change}
+    save_file(tmp_path / "bad.gnn", graphs=file.graphs, arrays=file.arrays, train=file.train, meta=meta)
+    if words is None:
+        assert arrays(BernoulliVAE.load(tmp_path / "bad.gnn", backend="numpy")) == arrays(vae)
+    else:
+        with pytest.raises(FileFormatError, match=f"bad.gnn.*{words}"):
+            BernoulliVAE.load(tmp_path / "bad.gnn", backend="numpy")
 
 
 # ------------------------------------------------------------------------------------------------ bad input
