@@ -13,12 +13,13 @@ depend on threads.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from graphnn.ir.graph import Node
 from graphnn.ir.ops.words import ContextWindows, WordVectorSteps
 from graphnn.runtime.kernels.copy import copy_row
 from graphnn.runtime.lowering import Lowering, lowers
-from graphnn.runtime.row import Kernel, Row
+from graphnn.runtime.row import Arg, Kernel, Row
 
 TILE = 16                   # positions, at least; a step has at most TILES tiles
 TILES = 8
@@ -61,23 +62,26 @@ def step_rows(node: Node, at: Lowering) -> list[Row]:
     each = -(-chunk // max(1, min(TILES, chunk // TILE)))                   # positions a tile
     tiles = -(-chunk // each)
     halo = each + 2 * window
-    gradients = Kernel.of(f"{_BUILDERS}:gradients", dtype=dtype, lanes=lanes, tallest=min(8, tallest), registers=isa.registers,
-                          pooled=op.pooled, biased=op.biased, whole=op.whole)
-    add = Kernel.of(f"{_BUILDERS}:add", dtype=dtype)
+    variant = {"dtype": dtype, "lanes": lanes, "tallest": min(8, tallest), "registers": isa.registers, "pooled": op.pooled,
+               "biased": op.biased, "whole": op.whole}
     d_inputs = at.scratch("gradients of inputs", tiles * halo * stride)
     d_outputs = at.scratch("gradients of outputs", max(1, chunk * k * stride))
     d_bias = at.scratch("gradients of bias", max(1, chunk * k * size))
     found = at.scratch("targets", chunk * (k + 1) * 4)
     # A thread's scratch: loop block, labels, shifts, losses, logits, then rows: the mean and its gradient, targets, context.
     own = 192 + (2 * k + 16 + 8 * (k + 8)) * size + (2 + k + 8 + halo + 8) * stride
+    places = (d_inputs, d_outputs, d_bias, found)
+
+    def args(first: int, last: int) -> tuple[Arg, ...]:
+        return (inputs, outputs, bias, offset, words, left, right, targets, labels, lr, loss, *places,
+                first, last, n, v, c, k, d, stride, window, each)
+
+    if tiles == 1:                                       # nothing to share: one thread takes all steps, and none waits for it
+        return [*rows, Row(Kernel.of(f"{_BUILDERS}:serial", **variant), (*args(0, n), chunk), thread_scratch=own)] if n else rows
     for first in range(0, n, chunk):
         last = min(first + chunk, n)
-        places = (d_inputs, d_outputs, d_bias, found)
-        args = (inputs, outputs, bias, offset, words, left, right, targets, labels, lr, loss, *places,
-                first, last, n, v, c, k, d, stride, window, each)
-        rows.append(Row(gradients, args, -(-(last - first) // each), own))
-        args = (inputs, outputs, bias, words, *places, first, last, n, k, d, stride, window, int(op.biased), v, each)
-        rows.append(Row(add, args, PARTS))
+        rows.append(Row(Kernel.of(f"{_BUILDERS}:gradients", **variant), args(first, last), -(-(last - first) // each), own))
+        rows.append(Row(Kernel.of(f"{_BUILDERS}:add", dtype=dtype, biased=op.biased), args(first, last), PARTS))
     return rows
 
 
@@ -143,13 +147,55 @@ def check() -> Callable[..., int]:
     return kernel
 
 
-def gradients(
-    dtype: str, lanes: int, tallest: int, registers: int, pooled: bool, biased: bool, whole: bool
-) -> Callable[..., int]:
-    """args: inputs, outputs, bias, offset, words, left, right, targets, labels, lr, loss, then the gradients of inputs (for each
-    tile those of its positions and of `window` more on either side), of outputs and of bias (for each target), the targets that
-    there are (their number, then ids), first and last position, N, V, C, K, D, bytes of a row in scratch, window, positions a
-    tile."""
+# Arguments of the kernels of a step: inputs, outputs, bias, offset, words, left, right, targets, labels, lr, loss, then the
+# gradients of inputs (for each tile those of its positions and of `window` more on either side), of outputs and of bias (for each
+# target), the targets that there are (their number, then ids), first and last position, N, V, C, K, D, bytes of a row in
+# scratch, window, positions a tile.
+
+
+def gradients(dtype: str, lanes: int, tallest: int, registers: int, pooled: bool, biased: bool,
+              whole: bool) -> Callable[..., int]:
+    """The gradients of a tile's positions."""
+    tile_of = _gradients(dtype, lanes, tallest, registers, pooled, biased, whole)
+
+    def kernel(args, tile, scratch):
+        return tile_of(args, args[15], args[16], tile, scratch)
+
+    return kernel
+
+
+def add(dtype: str, biased: bool) -> Callable[..., int]:
+    """The gradients added to the rows whose ids are equal to the tile modulo PARTS."""
+    part_of = _add(dtype, biased)
+
+    def kernel(args, part, scratch):
+        part_of(args, args[15], args[16], part, PARTS - 1)
+        return 0
+
+    return kernel
+
+
+def serial(dtype: str, lanes: int, tallest: int, registers: int, pooled: bool, biased: bool, whole: bool) -> Callable[..., int]:
+    """All steps, one after the other; args: one more, positions a step."""
+    from graphnn.runtime import intrinsics as k
+
+    tile_of, part_of = _gradients(dtype, lanes, tallest, registers, pooled, biased, whole), _add(dtype, biased)
+
+    def kernel(args, tile, scratch):
+        first, code = args[15], 0
+        while first < args[16] and code == 0:
+            last = k.imin(first + args[25], args[16])
+            code = tile_of(args, first, last, 0, scratch)
+            if code == 0:
+                part_of(args, first, last, 0, 0)
+            first = last
+        return code
+
+    return kernel
+
+
+def _gradients(dtype: str, lanes: int, tallest: int, registers: int, pooled: bool, biased: bool, whole: bool) -> Any:
+    """`tile_of(args, first, last, tile, scratch)` for kernels: the gradients of a tile of the step [first, last)."""
     from graphnn.runtime import intrinsics as k
     from graphnn.runtime import vector_math
     from graphnn.runtime.contraction import TileSet, tile_call
@@ -267,13 +313,14 @@ def gradients(
                     k.independent()
         return total
 
-    def kernel(args, tile, scratch):
+    @k.inline
+    def tile_of(args, begin, stop, tile, scratch):
         words, left, right = k.i32_pointer(args[4]), k.i32_pointer(args[5]), k.i32_pointer(args[6])
         bias, offset, lr = pointer(args[2]), pointer(args[3]), pointer(args[9])[0]
         loss = pointer(args[10])
         n, many, d, stride, window = args[17], args[20], args[21], args[22], args[23]
-        start = args[15] + tile * args[24]
-        end = k.imin(start + args[24], args[16])
+        start = begin + tile * args[24]
+        end = k.imin(start + args[24], stop)
         low, high = k.imax(start - window, 0), k.imin(end + window, n)
         d_inputs = args[11] + tile * (args[24] + 2 * window) * stride
         loops = k.slots(scratch)
@@ -298,7 +345,7 @@ def gradients(
             before, after = k.to_i64(left[p]), k.to_i64(right[p])
             if before < 0 or after < 0 or before > k.imin(window, p) or after > k.imin(window, n - 1 - p):
                 return 3
-            found = k.i32_pointer(args[14] + (p - args[15]) * (many + 1) * 4)
+            found = k.i32_pointer(args[14] + (p - begin) * (many + 1) * 4)
             found[0] = k.to_i32(0)
             loss[p] = zero
             if k.to_i64(words[p]) < 0 or before + after == 0:
@@ -307,7 +354,7 @@ def gradients(
                 if k.to_i64(words[q]) < 0:
                     return 3
             ids, given = k.i32_pointer(args[7] + p * many * 4), pointer(args[8] + p * many * size)
-            d_outputs, d_bias = args[12] + (p - args[15]) * many * stride, pointer(args[13] + (p - args[15]) * many * size)
+            d_outputs, d_bias = args[12] + (p - begin) * many * stride, pointer(args[13] + (p - begin) * many * size)
             count = 0
             for j in range(many):
                 target = k.to_i64(ids[j])
@@ -331,12 +378,12 @@ def gradients(
                                d_bias, stride, lr)
         return 0
 
-    return kernel
+    return tile_of
 
 
-def add(dtype: str) -> Callable[..., int]:
-    """args: inputs, outputs, bias, words, the four places of `gradients`, first and last position, N, K, D, bytes of a row,
-    window, biased, V, positions a tile."""
+def _add(dtype: str, biased: bool) -> Any:
+    """`part_of(args, first, last, part, mask)` for kernels: the gradients of the step [first, last) added to the rows whose ids
+    are `part` under the mask."""
     from graphnn.runtime import intrinsics as k
 
     pointer, size = k.POINTER[dtype], k.ITEMSIZE[dtype]
@@ -348,27 +395,28 @@ def add(dtype: str) -> Callable[..., int]:
             x[e] = x[e] + y[e]
             k.independent()
 
-    def kernel(args, part, scratch):
-        words, bias = k.i32_pointer(args[3]), pointer(args[2])
-        first, last, many, d, stride, window, each = args[8], args[9], args[11], args[12], args[13], args[14], args[17]
+    @k.inline
+    def part_of(args, first, last, part, mask):
+        words, bias = k.i32_pointer(args[4]), pointer(args[2])
+        n, many, d, stride, window, each = args[17], args[20], args[21], args[22], args[23], args[24]
         for p in range(first, last):
-            found = k.i32_pointer(args[7] + (p - first) * (many + 1) * 4)
-            d_outputs, d_bias = args[5] + (p - first) * many * stride, pointer(args[6] + (p - first) * many * size)
+            found = k.i32_pointer(args[14] + (p - first) * (many + 1) * 4)
+            d_outputs, d_bias = args[12] + (p - first) * many * stride, pointer(args[13] + (p - first) * many * size)
             for j in range(k.to_i64(found[0])):
                 target = k.to_i64(found[j + 1])
-                if (target & (PARTS - 1)) == part:
+                if (target & mask) == part:
                     add_row(args[1], target, d, d_outputs + j * stride)
-                    if args[15]:
+                    if biased:
                         bias[target] = bias[target] + d_bias[j]
-        start, d_inputs = first, args[4]
+        start, d_inputs = first, args[11]
         while start < last:
-            low, high = k.imax(start - window, 0), k.imin(k.imin(start + each, last) + window, args[10])
+            low, high = k.imax(start - window, 0), k.imin(k.imin(start + each, last) + window, n)
             for p in range(low, high):
                 word = k.to_i64(words[p])
-                if word >= 0 and (word & (PARTS - 1)) == part:
+                if word >= 0 and (word & mask) == part:
                     add_row(args[0], word, d, d_inputs + (p - low) * stride)
             start += each
             d_inputs += (each + 2 * window) * stride
         return 0
 
-    return kernel
+    return part_of
