@@ -47,8 +47,8 @@ def step_rows(node: Node, at: Lowering) -> list[Row]:
     offset, words, left, right, targets, labels, lr = (at.address(value) for value in node.inputs[3:])
     rows: list[Row] = []
     if n:
-        args = (words, left, right, targets, n, v, c, k, window, CHECKED)
-        rows.append(Row(Kernel.of(f"{_BUILDERS}:check"), args, -(-n // CHECKED)))
+        given = (words, left, right, targets, n, v, c, k, window, CHECKED)
+        rows.append(Row(Kernel.of(f"{_BUILDERS}:check"), given, -(-n // CHECKED)))
     for old, new in zip(node.inputs[:3], node.outputs[:3], strict=True):
         nbytes = size
         for length in at.shape(old):
