@@ -94,14 +94,14 @@ def draw(vae: BernoulliVAE, unseen: np.ndarray, path: Path) -> None:
 def draw_map(vae: BernoulliVAE, unseen: np.ndarray, labels: np.ndarray, path: Path) -> None:
     """Where the codes of unseen digits lie, and what the codes between decode to."""
     mean, _ = vae.encode(unseen)
-    line = np.linspace(-2.4, 2.4, 10)
+    line = np.linspace(-2.4, 2.4, 9)
     grid = np.stack(np.meshgrid(line, line[::-1]), -1).reshape(-1, 2)
-    figure = new_figure(8, 3.7)
+    figure = new_figure(7.2, 3.4)
     left, right = figure.subplots(1, 2)
     points = left.scatter(*mean.T, c=labels, cmap="tab10", vmin=-0.5, vmax=9.5, s=12)
     figure.colorbar(points, ax=left, ticks=range(10), label="digit")
     left.set(title="codes of unseen digits", aspect="equal")
-    right.imshow(tiled(vae.decode(grid), 10), cmap="gray_r", vmin=0, vmax=1, extent=(-2.67, 2.67, -2.67, 2.67))
+    right.imshow(tiled(vae.decode(grid), 9), cmap="gray_r", vmin=0, vmax=1, extent=(-2.7, 2.7, -2.7, 2.7))
     right.set(title="what codes decode to")
     save(figure, path)
 
