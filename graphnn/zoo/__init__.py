@@ -2,5 +2,6 @@
 
 from graphnn.zoo.bernoulli_vae import BernoulliVAE
 from graphnn.zoo.network import Network
+from graphnn.zoo.rbm import RBM
 from graphnn.zoo.wgan_gp import WGAN_GP
 from graphnn.zoo.word2vec import Vocabulary, Word2Vec, WordVectors

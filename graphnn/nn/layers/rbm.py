@@ -81,8 +81,12 @@ class RBM(Layer):
 
     def pseudo_log_likelihood(self, v: Value) -> Value:
         """An estimate of the log-likelihood of each binary example given its own other units, (N,): C log P(v_i | others) for one
-        random unit i, which is C log sigmoid(F(v with v_i flipped) - F(v)). (Besag, 1975)"""
+        random unit i, P(v_i | others) being sigmoid(F(v with v_i flipped) - F(v)). (Besag, 1975)"""
         return self.within(self._pseudo_log_likelihood, v)
+
+    def log_conditional(self, v: Value, unit: Value) -> Value:
+        """log P(v_i | the other units) of each binary example, (N,), where i is `unit`: one number, or (N,) of them."""
+        return self.within(lambda v: self._log_conditional(v, unit), v)
 
     def reconstruct(self, v: Value, steps: int = 10, *, sample: bool = False) -> Value:
         """P(v = 1) after `steps` of Gibbs sampling from v, or visible units drawn from it: (N, C) -> (N, C)."""
@@ -100,17 +104,15 @@ class RBM(Layer):
 
         With p = P(h = 1 | v), v' = P(v = 1) after k steps of Gibbs sampling from v, and p' = P(h = 1 | v'):
         dW = (v'^T p' - v^T p) / N,  db = mean(v' - v),  dc = mean(p' - p) over the batch. Hidden units are sampled in all but the
-        last step, visible ones are not. `negative` takes the place of v': the end of a chain that persists (Tieleman, 2008).
+        last step, visible ones are not. `negative` takes the place of v': the ends of chains that persist, in any number
+        (Tieleman, 2008).
         """
         steps = self.k if k is None else as_count(k, "RBM.contrastive_divergence: k")
 
         def work(v: Value, negative: Value | None = None) -> list[Value]:
             model = self._chain(v, steps) if negative is None else negative
-            p, p_model = self.call(v), self.call(model)
-            count = ir.maximum(ir.size_of(v.shape[0], v.dtype), 1.0)
-            weight = (ir.matrix_transpose(model) @ p_model - ir.matrix_transpose(v) @ p) / count
-            return [self.advance(weight) if negative is None else weight,
-                    (ir.sum(model, 0) - ir.sum(v, 0)) / count, (ir.sum(p_model, 0) - ir.sum(p, 0)) / count]
+            weight, visible, hidden = (after - before for after, before in zip(self._means(model), self._means(v), strict=True))
+            return [self.advance(weight) if negative is None else weight, visible, hidden]
 
         grads = self.within(work, v, negative=negative)
         return [self.weight, self.visible_bias, self.hidden_bias], grads
@@ -136,12 +138,21 @@ class RBM(Layer):
 
         return step(v, None)[0] if steps == 1 else ir.scan(step, v, length=steps)[0]
 
+    def _means(self, v: Value) -> tuple[Value, Value, Value]:
+        """The means over the examples of v_i p_j, v_i and p_j, where p = P(h = 1 | v)."""
+        p, count = self.call(v), ir.maximum(ir.size_of(v.shape[0], v.dtype), 1.0)
+        return ir.matrix_transpose(v) @ p / count, ir.sum(v, 0) / count, ir.sum(p, 0) / count
+
     def _free_energy(self, v: Value) -> Value:
         return -(v @ self.visible_bias + ir.sum(ir.softplus(v @ self.weight + self.hidden_bias), -1))
 
     def _pseudo_log_likelihood(self, v: Value) -> Value:
         (n, size), (seed, step) = v.shape, self.randomness()
-        unit = ir.one_hot(ir.random_integers(seed, step, (n,), 0, size, stream=self.stream()), size, v.dtype)
-        flipped = v + unit * (1.0 - 2.0 * v)
-        gain = ir.log_sigmoid(self._free_energy(flipped) - self._free_energy(v))
-        return self.advance(ir.size_of(size, v.dtype) * gain)
+        unit = ir.random_integers(seed, step, (n,), 0, size, stream=self.stream())
+        return self.advance(ir.size_of(size, v.dtype) * self._log_conditional(v, unit))
+
+    def _log_conditional(self, v: Value, unit: Value) -> Value:
+        x, z = ir.sum(v * ir.one_hot(unit, v.shape[1], v.dtype), -1), v @ self.weight + self.hidden_bias
+        change = 1.0 - 2.0 * x                           # what a flip adds to v_i
+        flipped = z + ir.expand_dims(change, 1) * ir.gather(self.weight, unit)
+        return ir.log_sigmoid(ir.sum(ir.softplus(z) - ir.softplus(flipped), -1) - change * ir.gather(self.visible_bias, unit))
