@@ -1,0 +1,127 @@
+"""Train a network of which a twentieth of the weights exist, and evolve where they are: against the dense one, on digits.
+
+    python examples/sparse_evolution.py [folder for the pictures]
+
+The digits are scikit-learn's, 1797 scans of 8 x 8 pixels: nothing is downloaded.
+Needs scikit-learn and matplotlib: pip install scikit-learn 'graphnn[train]'
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import graphnn as gnn
+from graphnn import nn
+
+WIDTHS, DENSITY, EPOCHS, BATCH, EVERY = (64, 1000, 1000, 1000, 10), 0.05, 30, 32, 5
+FIRST = "sparse_evolution"                               # the name of the first sparse layer
+
+
+def data() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Training images and labels, test images and labels: (N, 64) in [0, 1]."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    images, labels = load_digits(return_X_y=True)
+    images = (images / 16).astype(np.float32)
+    parts: Any = train_test_split(images, labels, test_size=0.25, random_state=0, stratify=labels)
+    x, x_test, y, y_test = parts
+    return x, y, x_test, y_test
+
+
+def network(widths: Sequence[int] = WIDTHS, *, sparse: bool = True, seed: int = 0) -> gnn.Model:
+    """Layers of these widths, all but the last sparse: p n m = epsilon (n + m) weights exist at density p."""
+    x = gnn.Input((widths[0],), name="x")
+    h = x
+    for n, m in itertools.pairwise(widths[:-1]):
+        epsilon = DENSITY * n * m / (n + m)
+        h = (nn.SparseEvolution(m, epsilon=epsilon, activation="relu") if sparse else nn.FullyConnected(m, activation="relu"))(h)
+    return gnn.Model(x, nn.FullyConnected(widths[-1])(h), name="sparse" if sparse else "dense", seed=seed)
+
+
+def train(model: gnn.Model, x: np.ndarray, y: np.ndarray, *, epochs: int = EPOCHS) -> gnn.Model:
+    """The model, trained; a sparse one is rewired every `EVERY` epochs."""
+    model.compile("adam(lr=0.001)", "cross_entropy", metrics=["accuracy"])
+    rewire = [nn.Rewire(EVERY)] if model.name == "sparse" else []
+    model.fit(x, y, epochs=epochs, batch_size=BATCH, verbose=False, callbacks=rewire)
+    return model
+
+
+def mask(model: gnn.Model) -> np.ndarray:
+    """Which weights of the first layer exist, (64, 1000)."""
+    rows, columns, _ = model.state[f"{FIRST}/pattern"]
+    found = np.zeros(WIDTHS[:2], bool)
+    found[columns, rows] = True
+    return found
+
+
+def draw(path: Path, before: np.ndarray, after: np.ndarray, x: np.ndarray) -> None:
+    """Where the weights of the first layer are, and how many each pixel has, beside the mean digit."""
+    from matplotlib.figure import Figure
+
+    figure: Any = Figure(figsize=(10, 6), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(3, 4))
+    for axes, exist, title in zip(top.subplots(2, 1), (before, after), ("before training", "after"), strict=True):
+        axes.imshow(exist[:, :400], cmap="Greys", aspect="auto", interpolation="nearest")
+        axes.set_title(f"weights from 64 pixels to the first 400 neurons that exist, {title}", fontsize=9)
+        axes.tick_params(labelbottom=False, labelleft=False)
+    counts = before.sum(1), after.sum(1)
+    pictures = zip(bottom.subplots(1, 3), (*counts, x.mean(0)), ("weights of each pixel, before", "after", "the mean digit"),
+                   strict=True)
+    for axes, numbers, title in pictures:
+        most = 1 if title == "the mean digit" else counts[1].max()
+        shown = axes.imshow(numbers.reshape(8, 8), cmap="viridis", vmin=0, vmax=most)
+        axes.set_title(title, fontsize=9)
+        axes.axis("off")
+        bottom.colorbar(shown, ax=axes, shrink=0.8)
+    figure.savefig(path, dpi=120)
+
+
+def seconds_a_step(model: gnn.Model, x: np.ndarray, y: np.ndarray) -> float:
+    """The median of 30 steps."""
+    step, times = model.training_step(x[:128], y[:128]), []
+    for _ in range(30):
+        began = time.perf_counter()
+        step(x[:128], y[:128])
+        times.append(time.perf_counter() - began)
+    return float(np.median(times))
+
+
+def main() -> int:
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+    folder.mkdir(parents=True, exist_ok=True)
+    x, y, x_test, y_test = data()
+    sparse, dense = network(), network(sparse=False)
+    first = mask(sparse)
+    accuracy: dict[str, float] = {}
+    for model in (sparse, dense):
+        began = time.perf_counter()
+        train(model, x, y)
+        taken = time.perf_counter() - began
+        accuracy[model.name] = model.evaluate(x_test, y_test)["accuracy"]
+        weights = sum(model.state[value.name].size for value in model.parameters)
+        print(f"{model.name:6s} accuracy {accuracy[model.name]:.4f} of unseen digits, "
+              f"{weights:,} weights, {EPOCHS} epochs in {taken:.1f} s")
+    last = mask(sparse)
+    print(f"density of the first layer {first.mean():.4f} before training, {last.mean():.4f} after; "
+          f"{(last & ~first).sum() / last.sum():.0%} of its weights are at new places")
+    times = {model.name: seconds_a_step(model, x, y) for model in (sparse, dense)}
+    print(f"a step at batch 128: sparse {1e3 * times['sparse']:.2f} ms, dense {1e3 * times['dense']:.2f} ms, "
+          f"{times['dense'] / times['sparse']:.1f} times as fast")
+    draw(folder / "sparse_evolution.png", first, last, x)
+    print(f"written to {folder}: sparse_evolution.png")
+    if accuracy["sparse"] < accuracy["dense"] - 0.01 or first.sum() != last.sum():
+        print("the example failed: accuracy within 1 % of dense, and density as it was, are its goals", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
