@@ -81,7 +81,7 @@ def step_rows(node: Node, at: Lowering) -> list[Row]:
     for first in range(0, n, chunk):
         last = min(first + chunk, n)
         rows.append(Row(Kernel.of(f"{_BUILDERS}:gradients", **variant), args(first, last), -(-(last - first) // each), own))
-        rows.append(Row(Kernel.of(f"{_BUILDERS}:add", dtype=dtype, biased=op.biased), args(first, last), PARTS))
+        rows.append(Row(Kernel.of(f"{_BUILDERS}:add", dtype=dtype, pooled=op.pooled, biased=op.biased), args(first, last), PARTS))
     return rows
 
 
@@ -148,9 +148,9 @@ def check() -> Callable[..., int]:
 
 
 # Arguments of the kernels of a step: inputs, outputs, bias, offset, words, left, right, targets, labels, lr, loss, then the
-# gradients of inputs (for each tile those of its positions and of `window` more on either side), of outputs and of bias (for each
-# target), the targets that there are (their number, then ids), first and last position, N, V, C, K, D, bytes of a row in
-# scratch, window, positions a tile.
+# gradients of inputs (for each tile those of its positions and of `window` more on either side), of outputs (for each target; if
+# pooled, for each position the mean, to be multiplied with those of bias) and of bias (for each target), the targets that there
+# are (their number, then ids), first and last position, N, V, C, K, D, bytes of a row in scratch, window, positions a tile.
 
 
 def gradients(dtype: str, lanes: int, tallest: int, registers: int, pooled: bool, biased: bool,
@@ -164,9 +164,9 @@ def gradients(dtype: str, lanes: int, tallest: int, registers: int, pooled: bool
     return kernel
 
 
-def add(dtype: str, biased: bool) -> Callable[..., int]:
+def add(dtype: str, pooled: bool, biased: bool) -> Callable[..., int]:
     """The gradients added to the rows whose ids are equal to the tile modulo PARTS."""
-    part_of = _add(dtype, biased)
+    part_of = _add(dtype, pooled, biased)
 
     def kernel(args, part, scratch):
         part_of(args, args[15], args[16], part, PARTS - 1)
@@ -179,7 +179,7 @@ def serial(dtype: str, lanes: int, tallest: int, registers: int, pooled: bool, b
     """All steps, one after the other; args: one more, positions a step."""
     from graphnn.runtime import intrinsics as k
 
-    tile_of, part_of = _gradients(dtype, lanes, tallest, registers, pooled, biased, whole), _add(dtype, biased)
+    tile_of, part_of = _gradients(dtype, lanes, tallest, registers, pooled, biased, whole), _add(dtype, pooled, biased)
 
     def kernel(args, tile, scratch):
         first, code = args[15], 0
@@ -212,13 +212,11 @@ def _gradients(dtype: str, lanes: int, tallest: int, registers: int, pooled: boo
     zero, one = scalar(0.0), scalar(1.0)
 
     @k.inline
-    def gather(to, table, row, d, stride):
-        """A row of a table with zeros behind it."""
+    def gather(to, table, row, d):
         x, y = pointer(to), pointer(table + row * d * size)
         for e in range(d):
             x[e] = y[e]
             k.independent()
-        k.memset0(to + d * size, stride - d * size)
 
     @k.inline
     def multiply(loops, rows, sums, a, a_row, a_step, b, c, stride, accumulate):
@@ -300,9 +298,11 @@ def _gradients(dtype: str, lanes: int, tallest: int, registers: int, pooled: boo
         total = zero
         for j in range(count):
             total += shifts[j]
-            if biased:
-                d_bias[j] = z[j]
-        multiply(loops, count, 1, logits, size, size, mean, d_outputs, stride, 0)
+            d_bias[j] = z[j]
+        kept = pointer(d_outputs)                        # the gradient of target j is d_bias[j] times the mean
+        for e in range(padded):
+            kept[e] = y[e]
+            k.independent()
         multiply(loops, 1, count, logits, size, size, rows, dy, stride, 0)
         source, scale = pointer(dy), one if whole else scale
         for i in range(contexts):
@@ -334,12 +334,14 @@ def _gradients(dtype: str, lanes: int, tallest: int, registers: int, pooled: boo
         mean += (64 - (mean & 63)) & 63
         rows = mean + 2 * stride
         context = rows + (many + 8) * stride
+        for i in range(many + 8 + high - low):           # zeros behind all rows: whole vectors are worked with
+            k.memset0(rows + i * stride + d * size, stride - d * size)
         for p in range(low, high):
             word = k.to_i64(words[p])
             if word < -1 or word >= args[18]:
                 return 1
             if word >= 0:
-                gather(context + (p - low) * stride, args[0], word, d, stride)
+                gather(context + (p - low) * stride, args[0], word, d)
         k.memset0(d_inputs, (high - low) * stride)
         for p in range(start, end):
             before, after = k.to_i64(left[p]), k.to_i64(right[p])
@@ -361,7 +363,7 @@ def _gradients(dtype: str, lanes: int, tallest: int, registers: int, pooled: boo
                 if target < -1 or target >= args[19]:
                     return 2
                 if target >= 0:
-                    gather(rows + count * stride, args[1], target, d, stride)
+                    gather(rows + count * stride, args[1], target, d)
                     labels[count], shifts[count] = given[j], bias[target] - offset[target]
                     count += 1
                     found[count] = ids[j]
@@ -381,7 +383,7 @@ def _gradients(dtype: str, lanes: int, tallest: int, registers: int, pooled: boo
     return tile_of
 
 
-def _add(dtype: str, biased: bool) -> Any:
+def _add(dtype: str, pooled: bool, biased: bool) -> Any:
     """`part_of(args, first, last, part, mask)` for kernels: the gradients of the step [first, last) added to the rows whose ids
     are `part` under the mask."""
     from graphnn.runtime import intrinsics as k
@@ -396,6 +398,13 @@ def _add(dtype: str, biased: bool) -> Any:
             k.independent()
 
     @k.inline
+    def add_times(table, row, d, source, factor):
+        x, y = pointer(table + row * d * size), pointer(source)
+        for e in range(d):
+            x[e] = k.fmuladd(factor, y[e], x[e])
+            k.independent()
+
+    @k.inline
     def part_of(args, first, last, part, mask):
         words, bias = k.i32_pointer(args[4]), pointer(args[2])
         n, many, d, stride, window, each = args[17], args[20], args[21], args[22], args[23], args[24]
@@ -405,7 +414,10 @@ def _add(dtype: str, biased: bool) -> Any:
             for j in range(k.to_i64(found[0])):
                 target = k.to_i64(found[j + 1])
                 if (target & mask) == part:
-                    add_row(args[1], target, d, d_outputs + j * stride)
+                    if pooled:
+                        add_times(args[1], target, d, d_outputs, d_bias[j])
+                    else:
+                        add_row(args[1], target, d, d_outputs + j * stride)
                     if biased:
                         bias[target] = bias[target] + d_bias[j]
         start, d_inputs = first, args[11]
