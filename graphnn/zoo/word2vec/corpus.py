@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from graphnn.errors import DTypeError, FileFormatError, NumericsError
 Tokenizer = Callable[[str], Iterable[str]]
 Corpus = str | os.PathLike[str] | Iterable[os.PathLike[str] | str | Iterable[str]] | np.ndarray
 
-SENTENCE_END = -1
+SENTENCE_END, UNKNOWN = -1, -2
 _WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
 
 
@@ -66,28 +68,28 @@ def _lines(path: str | os.PathLike[str], tokenize: Tokenizer, encoding: str) -> 
 
 def all_ids(corpus: Iterable[Iterable[str]]) -> tuple[np.ndarray, list[str]]:
     """The ids of all words, numbered as they first come, -1 after each sentence; and the words. One pass, 4 bytes a word."""
-    known: dict[str, int] = {}
-    ids = array("i")
-    for number, sentence in enumerate(corpus):
-        try:
-            ids.extend(known.setdefault(word, len(known)) for word in sentence)
-        except TypeError:
-            raise DTypeError(f"sentence {number} is no list of words: {sentence!r:.60}") from None
-        ids.append(SENTENCE_END)
+    known: defaultdict[str, int] = defaultdict()
+    known.default_factory = known.__len__                # a word that is new gets the next number
+    ids = _ids_of(corpus, lambda sentence: map(known.__getitem__, sentence))
     for word in known:
         if not isinstance(word, str):
             raise DTypeError(f"a word is a string, not {type(word).__name__} {word!r:.60}")
     if not known:
         raise NumericsError("the corpus is empty: it has no word")
-    return np.frombuffer(ids, np.int32), list(known)
+    return ids, list(known)
 
 
 def known_ids(corpus: Iterable[Iterable[str]], index: dict[str, int]) -> np.ndarray:
     """The ids of the words that `index` has, -1 after each sentence. Others are left out."""
+    ids = _ids_of(corpus, lambda sentence: map(index.get, sentence, repeat(UNKNOWN)))
+    return renumber(ids, np.arange(len(index)))
+
+
+def _ids_of(corpus: Iterable[Iterable[str]], numbers: Callable[[Iterable[str]], Iterable[int]]) -> np.ndarray:
     ids = array("i")
     for number, sentence in enumerate(corpus):
         try:
-            ids.extend(index[word] for word in sentence if word in index)
+            ids.extend(numbers(sentence))
         except TypeError:
             raise DTypeError(f"sentence {number} is no list of words: {sentence!r:.60}") from None
         ids.append(SENTENCE_END)
@@ -95,9 +97,9 @@ def known_ids(corpus: Iterable[Iterable[str]], index: dict[str, int]) -> np.ndar
 
 
 def renumber(ids: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """`ids` with new[id] for each id, those whose new id is below -1 left out; written over the old ones, without a copy."""
-    table = np.append(new, SENTENCE_END).astype(np.int32)    # -1 takes the last
-    ids.flags.writeable = True
+    """`ids` with new[id] for each id and -1 as it is, written over the old ones, without a copy. What is UNKNOWN, or becomes so, is
+    left out."""
+    table = np.concatenate([new, [UNKNOWN, SENTENCE_END]]).astype(np.int32)                # -2 and -1 take the last two
     kept = 0
     for first in range(0, len(ids), 1 << 20):
         part = table[ids[first:first + (1 << 20)]]
