@@ -17,7 +17,7 @@ import graphnn as gnn
 from bench.figures import Figure, at_least, medians
 from graphnn.zoo import RBM
 
-HIDDEN, BATCH, RATE, EPOCHS, SEEDS = 256, 10, 0.1, 10, 5   # scikit-learn's defaults
+HIDDEN, BATCH, RATE, EPOCHS, SEEDS = 256, 10, 0.1, 10, 8   # scikit-learn's defaults
 
 
 def digits() -> np.ndarray:
@@ -52,17 +52,18 @@ def with_our_weights(rbm: RBM, x: np.ndarray) -> Any:
 def figures() -> Iterator[Figure]:
     x = digits()
     peer = [score(theirs(seed, EPOCHS).fit(x), x) for seed in range(SEEDS)]
-    for name, chains in (("persistent CD", BATCH), ("CD-1", 0)):
+    # Persistent chains are what scikit-learn does: equal but for chance, so twice the standard error is allowed.
+    for name, chains, allowed in (("persistent CD", BATCH, 2.0), ("CD-1", 0, 0.0)):
         found: list[float] = []
         for seed in range(SEEDS):
             rbm = ours(seed, chains)
             rbm.fit(x, epochs=EPOCHS, batch_size=BATCH, verbose=False)
             found.append(score(with_our_weights(rbm, x), x))
-        # Two means of as many seeds differ by chance: their standard error is allowed.
         error = float(np.hypot(np.std(found, ddof=1), np.std(peer, ddof=1)) / SEEDS**0.5)
+        goal = float(np.mean(peer)) - allowed * error
         what = f"RBM 64-{HIDDEN}, {name}, pseudo-likelihood after {EPOCHS} epochs of digits, against scikit-learn's BernoulliRBM"
-        yield Figure(what, f"{np.mean(found):.2f} against {np.mean(peer):.2f} nats (means of {SEEDS} seeds)",
-                     f"≥ {np.mean(peer) - error:.2f}", bool(np.mean(found) >= np.mean(peer) - error))
+        yield Figure(what, f"{np.mean(found):.2f} against {np.mean(peer):.2f} nats (means of {SEEDS} seeds)", f"≥ {goal:.2f}",
+                     bool(np.mean(found) >= goal))
     yield from times(x)
 
 
