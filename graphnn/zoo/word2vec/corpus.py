@@ -97,8 +97,7 @@ def _ids_of(corpus: Iterable[Iterable[str]], numbers: Callable[[Iterable[str]], 
 
 
 def renumber(ids: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """`ids` with new[id] for each id and -1 as it is, written over the old ones, without a copy. What is UNKNOWN, or becomes so, is
-    left out."""
+    """`ids` with new[id] for each id and -1 as it is, without those that are or become UNKNOWN; written over the old ones."""
     table = np.concatenate([new, [UNKNOWN, SENTENCE_END]]).astype(np.int32)                # -2 and -1 take the last two
     kept = 0
     for first in range(0, len(ids), 1 << 20):
