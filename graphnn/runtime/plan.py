@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from graphnn.errors import GraphnnError, NumericsError
+from graphnn.errors import GraphnnError, NumericsError, ShapeError
 from graphnn.ir.dims import bind_size
 from graphnn.ir.graph import Graph, Node, Value
 from graphnn.ir.op import describe
@@ -85,6 +85,13 @@ class Plan:
 
 def bind(program: Program, sizes: Mapping[str, int]) -> Plan:
     """The plan of a graph for these sizes. Compiles the kernels that the store lacks."""
+    try:
+        return _bind(program, sizes)
+    except OverflowError as error:
+        raise ShapeError(f"{program.graph.name}: a number does not fit the 64 bits that kernels have for it") from error
+
+
+def _bind(program: Program, sizes: Mapping[str, int]) -> Plan:
     buffers = plan_buffers(program.life, sizes)
     builder = _Builder(program.graph, sizes, buffers)
     for source, staged in program.life.first_copies:

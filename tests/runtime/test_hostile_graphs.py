@@ -238,3 +238,32 @@ def test_word_vectors_stay_as_they_are_when_a_word_a_window_or_a_target_is_out_o
             with pytest.raises(NumericsError, match=r"outside|beyond|out of range"):
                 run(*wrong)
             assert all((array == 1).all() for array in state.arrays().values())
+
+
+@pytest.mark.parametrize("pool", [
+    "max_pool2d(%x) {kernel=(3, 3), stride=(1, 1), padding=(2, 2, 1, 1)}",
+    "avg_pool2d(%x) {kernel=(3, 3), stride=(1, 1), padding=(2, 2, 1, 1), count_include_pad=true}",
+    "avg_pool2d(%x) {kernel=(3, 3), stride=(1, 1), padding=(2, 2, 1, 1), count_include_pad=false}",
+])
+def test_windows_of_padding_alone(pool: str) -> None:
+    with pytest.raises(VerifyError, match="a window would hold no element"):
+        Graph.parse(f"graph g(%x: f32[N,0,W,C]) {{\n %0 = {pool}\n return %0\n}}")
+    for shape in ((2, 0, 5, 2), (1, 0, 3, 1)):
+        for message in refusals(f"graph g(%x: f32[N,H,W,C]) {{\n %0 = {pool}\n return %0\n}}", np.zeros(shape, np.float32)):
+            assert "a window would hold no element" in message
+
+
+@pytest.mark.parametrize("op", ["check_index(%i) {low=18446744073709551615, high=5, what=\"class\"}",
+                                "check_index(%i) {low=0, high=9223372036854775808, what=\"class\"}",
+                                "first_equal(%i) {size=18446744073709551615}"])
+def test_limits_of_ids_beyond_their_kernels(op: str) -> None:
+    with pytest.raises(VerifyError, match=r"limits up to 2\*\*40"):
+        Graph.parse(f"graph g(%i: i64[N]) {{\n %0 = {op}\n return %0\n}}")
+
+
+def test_descriptions_with_numbers_beyond_floats() -> None:
+    for number in (10**400, -10**400, float("inf"), float("nan")):
+        with pytest.raises(GraphnnError, match="weight_decay"):
+            gnn.nn.SGD(0.1, weight_decay=number)
+    with pytest.raises(ShapeError, match="an integer of more than 64 bits"):
+        gnn.nn.FullyConnected(10**400)

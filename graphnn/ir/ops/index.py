@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphnn.errors import DTypeError, NumericsError, ShapeError
-from graphnn.ir.dims import Size, dim
+from graphnn.ir.dims import MAX_SIZE, Size, dim
 from graphnn.ir.graph import Node, Value
 from graphnn.ir.op import Cotangents, Fusion, Op, Sample, Types
 from graphnn.ir.ops import sizes
@@ -34,6 +34,13 @@ def check_ids(ids: np.ndarray, low: int, high: int, what: str) -> None:
     wrong = ids[(ids < low) | (ids >= high)]
     if wrong.size:
         raise NumericsError(f"the {what} {wrong.flat[0]} is out of range: at least {low}, below {high}")
+
+
+def check_limits(*limits: Size) -> None:
+    """Raise ShapeError for a limit that is known and larger than any size."""
+    for limit in limits:
+        if isinstance(limit, int) and abs(limit) > MAX_SIZE:
+            raise ShapeError(f"ids are checked against limits up to 2**40, not {limit}")
 
 
 def gathered(x: TensorType, ids: TensorType, axis: int) -> TensorType:
@@ -174,6 +181,7 @@ class FirstEqual(Op):
 
     def infer(self, ids: TensorType) -> Types:
         require_integer(ids)
+        check_limits(self.size)
         if ids.rank != 1:
             raise ShapeError(f"takes ids of one axis, not {ids}")
         return (ids.of_dtype(DType.i64),)
@@ -209,6 +217,7 @@ class CheckIndex(Op):
 
     def infer(self, ids: TensorType) -> Types:
         require_integer(ids)
+        check_limits(self.low, self.high)
         return (ids,)
 
     def failure(self, code: int) -> str:

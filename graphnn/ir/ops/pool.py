@@ -31,8 +31,12 @@ def pool_type(x: TensorType, kernel: Pair, stride: Pair, padding: Sides) -> Tens
     for pad, span in ((top, kernel[0]), (bottom, kernel[0]), (left, kernel[1]), (right, kernel[1])):
         if isinstance(pad, int) and pad >= span:
             raise ShapeError(f"padding {pad} is not smaller than the kernel {kernel}: a window would hold no element")
-    return x.of_shape((n, window.out_size(h, top, bottom, kernel[0], stride[0]),
-                       window.out_size(w, left, right, kernel[1], stride[1]), c))
+    y = x.of_shape((n, window.out_size(h, top, bottom, kernel[0], stride[0]),
+                    window.out_size(w, left, right, kernel[1], stride[1]), c))
+    for size, windows in ((h, y.shape[1]), (w, y.shape[2])):
+        if size == 0 and windows != 0:
+            raise ShapeError(f"the image {x} is empty: a window would hold no element")
+    return y
 
 
 def _expect(d: TensorType, y: TensorType) -> None:
