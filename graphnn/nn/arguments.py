@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from graphnn.errors import DTypeError, ShapeError
 from graphnn.ir.types import TensorType
 
+LARGEST = sys.float_info.max
 Pair = int | tuple[int, int]
 Padding = int | tuple[int, int] | tuple[int, int, int, int] | str
 
@@ -21,13 +22,15 @@ def is_whole(value: Any) -> bool:
 
 def is_number(value: Any) -> bool:
     """Whether this is a finite real number, NumPy's included, and no bool."""
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) and math.isfinite(value)
+    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return real and abs(float(value) if isinstance(value, np.generic) else value) <= LARGEST     # 10**400 has no float
 
 
 def as_count(value: Any, what: str, least: int = 1) -> int:
     """`value` as a Python integer. Raises ShapeError unless it is a whole number, at least `least`."""
-    if not is_whole(value) or value < least:
-        raise ShapeError(f"{what} is {value!r}; it must be a whole number, at least {least}")
+    if not is_whole(value) or not least <= value < 1 << 63:
+        shown = f"{value!r}" if not is_whole(value) or abs(value) < 1 << 64 else "an integer of more than 64 bits"
+        raise ShapeError(f"{what} is {shown}; it must be a whole number, at least {least}")
     return int(value)
 
 

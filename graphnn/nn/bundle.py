@@ -155,7 +155,7 @@ class Bundle:
             made.epoch = as_count(train.get("epoch", 0), "the epoch", 0)
             made.history = History(as_numbers(train.get("history", {}), "the history"))
             made._take_facts(meta, train)
-        except (GraphnnError, LookupError, TypeError, ValueError, AttributeError) as error:
+        except (GraphnnError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             raise FileFormatError(f"{path}: no {cls.__name__} can be made of it: {error}",
                                   hint=getattr(error, "hint", None)) from error
         return made

@@ -75,7 +75,7 @@ def model_of(cls: type[Model], file: ModelFile, path: str | Path, *, backend: st
             model.compile(**Training.read(file.train))
             model.epoch = as_count(file.train["epoch"], "the epoch", 0)
             model.history = History({str(name): [float(v) for v in values] for name, values in file.train["history"].items()})
-    except (GraphnnError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (GraphnnError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise FileFormatError(f"{path}: no model can be made of it: {error}", hint=getattr(error, "hint", None)) from error
     return model
 
