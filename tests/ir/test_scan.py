@@ -10,7 +10,7 @@ from graphnn.autodiff import check_gradients, gradients
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Graph, collect
 from graphnn.ir.interpret import interpret
-from graphnn.ir.ops import functions, linalg, movement, random, reduce
+from graphnn.ir.ops import functions, linalg, random, reduce, sizes
 from graphnn.ir.ops.inputs import constant, parameter, placeholder
 from graphnn.ir.ops.scan import Scan, scan
 from graphnn.ir.verify import verify
@@ -106,7 +106,7 @@ def test_integer_carries_and_sequences_have_no_gradient():
 def test_work_that_does_not_vary_is_captured_as_one_constant():
     w, x = parameter("w", (2, 2), dtype="f64"), placeholder("x", "f64[T,2]")
     big = linalg.matmul(w, w)
-    last, _ = scan(lambda c, v: (c @ big * 0.5 + v, None), movement.zeros((2,), "f64"), x)
+    last, _ = scan(lambda c, v: (c @ big * 0.5 + v, None), sizes.zeros((2,), "f64"), x)
     (op,) = scans([last])
     assert [v.name for v in op.body.inputs] == ["carry0", "x0", "k0"]
     assert sum(node.op.name == "matmul" for node in op.body.nodes) == 1
@@ -134,7 +134,7 @@ def test_checkpoints_keep_the_carries_between_segments():
 
 def test_random_numbers_differ_from_step_to_step_and_not_between_ways_to_run():
     seed, step = constant(1, "i64"), constant(2, "i64")
-    zero = movement.zeros((), "f32")
+    zero = sizes.zeros((), "f32")
     def draw(c, _):
         return c, random.random_uniform(seed, step, (4,), stream=3)
     _, plain = scan(draw, zero, length=6)

@@ -8,7 +8,7 @@ import pytest
 from graphnn.autodiff import gradients
 from graphnn.ir.graph import Graph
 from graphnn.ir.interpret import interpret
-from graphnn.ir.ops import functions, movement, reduce, slicing
+from graphnn.ir.ops import functions, reduce, shaping, slicing
 from graphnn.ir.ops.inputs import placeholder
 from graphnn.ir.ops.scan import Scan, scan
 from graphnn.ir.verify import verify
@@ -88,8 +88,8 @@ def test_results_that_do_not_depend_on_the_carry_leave():
 def test_vectors_and_reverse_and_views_inside():
     xs, w, h = (placeholder(n, t) for n, t in (("xs", "f64[T,4]"), ("w", "f64[2,3]"), ("h", "f64[3]")))
     def step(c, x):
-        part = movement.transpose(movement.reshape(x, (2, 2)))[0:1, :]
-        return functions.tanh(c + movement.reshape(part @ w, (3,))), movement.expand(part, (3, 2))
+        part = shaping.transpose(shaping.reshape(x, (2, 2)))[0:1, :]
+        return functions.tanh(c + shaping.reshape(part @ w, (3,))), shaping.expand(part, (3, 2))
     last, ys = scan(step, h, xs, reverse=True)
     graph = Graph.of("g", [xs, w, h], [last, ys, *gradients(reduce.sum(last) + reduce.sum(ys * ys), [xs, w, h])])
     same_results(graph, merge_scans, prune_scans, hoist_from_scan)
