@@ -211,7 +211,7 @@ def test_word_vectors_stay_as_they_are_when_a_word_a_window_or_a_target_is_out_o
         %0 = constant() {value=array f32[] (0.1)}
         %1 = expand(%0) {shape=(N, 2)}
         %2, %3, %4, %5 = word_vector_steps(%a, %b, %c, %c, %w, %l, %r, %t, %1, %0)
-            {chunk=4, window=9223372036854775807, pooled=false, biased=true, whole=false}
+            {chunk=4, window=18446744073709551615, pooled=false, biased=true, whole=false}
         return %5
         update %a = %2
         update %b = %3
@@ -267,3 +267,13 @@ def test_descriptions_with_numbers_beyond_floats() -> None:
             gnn.nn.SGD(0.1, weight_decay=number)
     with pytest.raises(ShapeError, match="an integer of more than 64 bits"):
         gnn.nn.FullyConnected(10**400)
+
+
+def test_products_of_any_number_of_empty_matrices_take_no_time() -> None:
+    a, b = np.zeros((1 << 40, 1, 0, 3), np.float32), np.zeros((2, 3, 4), np.float32)
+    text = """graph g(%a: f32[A,1,N,3], %b: f32[2,3,4]) {
+        %0 = matmul(%a, %b) {transpose_a=false, transpose_b=false}
+        return %0
+    }"""
+    for y in results(text, a, b):
+        assert y[0].shape == (1 << 40, 2, 0, 4)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphnn.errors import ShapeError
-from graphnn.ir.dims import Size, product
+from graphnn.ir.dims import Size, numbers, product
 from graphnn.ir.graph import Node, Value
 from graphnn.ir.op import Cotangents, Fusion, Op, Sample, Types
 from graphnn.ir.ops import shaping
@@ -47,6 +47,9 @@ class MatMul(Op):
     def numpy(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         left = np.swapaxes(a, -1, -2) if self.transpose_a else a
         right = np.swapaxes(b, -1, -2) if self.transpose_b else b
+        (made,) = self.infer(TensorType.of(a), TensorType.of(b))
+        if made.elements == 0:                          # NumPy would go through all matrices, of which there may be any number
+            return np.empty(numbers(made.shape), a.dtype)
         return np.matmul(left.astype(np.float64), right.astype(np.float64)).astype(a.dtype)
 
     def grad(self, node: Node, dy: Value) -> Cotangents:

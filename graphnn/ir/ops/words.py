@@ -147,8 +147,8 @@ class WordVectorSteps(Op):
         n = len(words)
         check_ids(words, -1, len(inputs), "word id")
         check_ids(targets, -1, len(outputs), "target")
-        place = np.arange(n)
-        most_left, most_right = np.minimum(place, self.window), np.minimum(n - 1 - place, self.window)
+        place, window = np.arange(n), min(self.window, n)
+        most_left, most_right = np.minimum(place, window), np.minimum(n - 1 - place, window)
         if np.any((left < 0) | (right < 0) | (left > most_left) | (right > most_right)):
             raise NumericsError(self.failure(3))
         loss = np.zeros(n)
