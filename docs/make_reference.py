@@ -16,28 +16,28 @@ from typing import Any
 
 PLACE = Path(__file__).resolve().parent / "reference"
 
-# page, module whose public names it shows, where users find them, what stands at its head
+# page, modules whose public names it shows, where users find them, what stands at its head
 FAMILIES = (
     ("layers", "graphnn.nn.layers", "nn", "Called on symbolic values; they make their parameters on the first call."),
     ("modules", "graphnn.nn.modules", "nn", "Layers made of layers."),
     ("activations", "graphnn.nn.activations", "nn", "Layers, or arguments of layers: `activation='elu(alpha=0.5)'`."),
-    ("losses", "graphnn.nn.losses", "nn", "For `model.compile(loss=...)`: an object, name or dictionary; or called on values."),
+    ("losses", "graphnn.nn.losses graphnn.nn.sampling", "nn", "For `model.compile(loss=...)`, or called on values."),
     ("optimisers", "graphnn.nn.optimisers", "nn", "For `model.compile(optimizer=...)`, or in a graph of your own."),
     ("schedulers", "graphnn.nn.schedulers", "nn", "The learning rate of an optimiser: `nn.Adam(lr=nn.NoamScheduler())`."),
     ("initialisers", "graphnn.nn.initialisers", "nn", "First values of parameters: `init='he_normal'`."),
     ("metrics", "graphnn.nn.metrics", "nn", "Numbers to watch: `model.compile(metrics=['accuracy'])`."),
-    ("callbacks", "graphnn.nn.callbacks", "nn", "What happens between epochs: `model.fit(callbacks=[...])`."),
+    ("callbacks", "graphnn.nn.callbacks graphnn.nn.evolution", "nn", "Between epochs: `model.fit(callbacks=[...])`."),
     ("utilities", "graphnn.nn.utils", "nn.utils", "NumPy functions on arrays."),
 )
 
 
-def members(module: str, home: str) -> dict[str, Any]:
-    """The public classes and functions of `home` that are written in `module`, by name."""
+def members(modules: str, home: str) -> dict[str, Any]:
+    """The public classes and functions of `home` that are written in `modules`, by name."""
     place = importlib.import_module(f"graphnn.{home}")
     found = {}
     for name, thing in sorted(vars(place).items(), key=lambda item: item[0].lower()):
         written_in = getattr(thing, "__module__", "")
-        mine = written_in == module or written_in.startswith(f"{module}.") or home != "nn"
+        mine = home != "nn" or any(f"{written_in}.".startswith(f"{module}.") for module in modules.split())
         if not name.startswith("_") and mine and (inspect.isclass(thing) or inspect.isfunction(thing)):
             found[name] = thing
     return found
