@@ -38,9 +38,10 @@ CONTROL_WORDS = 24
 
 # The board of a pool: the announcement, constants, then one cache line for each worker.
 EPOCH, TABLE, NUMBER, THREADS = range(4)  # the epoch is odd while the announcement is being written
-WALK, POOL_YIELD, PATIENCE, STOP, WORKERS = range(8, 13)
-SLOTS, SLOT_WORDS = 16, 8  # of worker w from SLOTS + w * SLOT_WORDS: the table it works on, the last epoch it saw
-WORKING_ON, SEEN = 0, 1
+WALK, POOL_YIELD, PATIENCE, STOP, WORKERS, WAIT, POST = range(8, 15)
+# Of worker w from SLOTS + w * SLOT_WORDS: the table it works on, whether it sleeps or is about to, and its gate (parking.py).
+SLOTS, SLOT_WORDS = 16, 8
+WORKING_ON, PARKED, GATE = 0, 1, 2
 
 _PAUSES_BEFORE_YIELD = 2000
 
@@ -200,6 +201,10 @@ def lead() -> Kernel:
         k.store_release(k.address_of(board, NUMBER), run)
         k.store_release(k.address_of(board, THREADS), threads)
         k.store_release(here, epoch + 2)
+        fence()
+        for worker in range(1, threads):
+            if k.compare_and_swap(k.address_of(board, SLOTS + SLOT_WORDS * worker + PARKED), 1, 0) != 0:
+                k.call_kernel(board[POST], board[SLOTS + SLOT_WORDS * worker + GATE], 1, 0)
         k.call_kernel(board[WALK], control, 0, run)
         k.atomic_add(here, 1)
         k.store_release(k.address_of(board, TABLE), 0)
@@ -227,16 +232,20 @@ def lead() -> Kernel:
 
 
 def serve() -> Kernel:
-    """`serve(board, worker, 0)`: take part in the runs that are announced until none has come for a while."""
+    """`serve(board, worker, 0)`: take part in the runs that are announced, and sleep when none has come for a while.
+
+    Whoever announces a run looks for sleepers after the announcement; a worker says that it sleeps before it looks at the
+    board for the last time. So one of the two sees the other.
+    """
     from graphnn.runtime import intrinsics as k
 
     fence = _full_fence()
 
     def kernel(board, worker, unused):
         here, slot = k.address_of(board, EPOCH), SLOTS + SLOT_WORDS * worker
-        mine = k.address_of(board, slot + WORKING_ON)
-        seen, pauses = board[slot + SEEN], 0
-        while pauses < board[PATIENCE]:
+        mine, parked = k.address_of(board, slot + WORKING_ON), k.address_of(board, slot + PARKED)
+        seen, pauses = 0, 0
+        while k.load_acquire(k.address_of(board, STOP)) == 0:
             epoch = k.load_acquire(here)
             if epoch != seen and epoch & 1 == 0:
                 control = k.load_acquire(k.address_of(board, TABLE))
@@ -252,11 +261,18 @@ def serve() -> Kernel:
                         k.call_kernel(board[WALK], control, worker, run)
                         seen, pauses = epoch, 0
                     k.store_release(mine, 0)
-            if k.load_acquire(k.address_of(board, STOP)) != 0:
-                break
             pauses += 1
-            k.pause()
-        board[slot + SEEN] = seen
+            if pauses < board[PATIENCE]:
+                k.pause()
+            else:
+                k.store_release(parked, 1)
+                fence()
+                epoch = k.load_acquire(here)
+                if (epoch == seen or epoch & 1 != 0) and k.load_acquire(k.address_of(board, STOP)) == 0:
+                    k.call_kernel(board[WAIT], board[slot + GATE], -1, 0)
+                # When somebody else did this, a post is on its way: at worst a later sleep ends early.
+                k.compare_and_swap(parked, 1, 0)
+                pauses = 0
         return 0
 
     return kernel

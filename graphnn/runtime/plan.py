@@ -55,7 +55,8 @@ class Plan:
     constants: tuple[np.ndarray, ...]
     scratch: int                                         # bytes shared by the threads of a row
     thread_scratch: int                                  # bytes a thread
-    cost_ns: float
+    cost_ns: float                                       # a guess of the serial time
+    shared_ns: float                                     # the part of it that several threads can share
     kernels: tuple[Kernel, ...] = field(repr=False)
 
     def __repr__(self) -> str:
@@ -131,14 +132,15 @@ class _Builder:
         self.constants = Constants(buffers.life.constants)
         self.instructions: list[tuple[Instruction, Node | None]] = []
         self.scratch = 0
-        self.cost_ns = 0.0
+        self.cost_ns = self.shared_ns = 0.0
         self.inner: dict[int, Node] = {}                 # by id of a row
 
     def copy(self, value: Value, target: Slot) -> None:
         size = value.type.bind(self.sizes).nbytes
         assert isinstance(size, int)
-        self.cost_ns += size / _BYTES_A_NS
-        self.instructions.append((copy_row(self.places[value], address_of(target), size), None))
+        row = copy_row(self.places[value], address_of(target), size)
+        self.instructions.append((row, None))
+        self.count(size / _BYTES_A_NS, [row])
 
     def lower(self, node: Node, next_reads: Sequence[Value]) -> None:
         at = Lowering(node, self.sizes, self.places, frozenset(next_reads), self.constants)
@@ -160,7 +162,13 @@ class _Builder:
         if instructions:
             moved = sum(bind_size(v.type.nbytes, self.sizes) for v in (*node.inputs, *node.outputs))
             flops = bind_size(node.op.flops(*(v.type for v in node.inputs)), self.sizes)
-            self.cost_ns += flops / _FLOPS_A_NS + moved / _BYTES_A_NS
+            self.count(flops / _FLOPS_A_NS + moved / _BYTES_A_NS, instructions)
+
+    def count(self, nanoseconds: float, instructions: Sequence[Instruction]) -> None:
+        """Add to the guesses of time what these instructions take."""
+        self.cost_ns += nanoseconds
+        if any(isinstance(i, Row) and i.tiles > 1 for i in instructions):
+            self.shared_ns += nanoseconds
 
     def finish(self, program: Program) -> Plan:
         instructions, nodes = _with_steps(self.instructions)
@@ -179,7 +187,7 @@ class _Builder:
             {i: self.inner[id(row)] for i, row in enumerate(instructions) if id(row) in self.inner},
             np.array(layout.words, np.int64),
             {place: np.array(at, np.int64) for place, at in layout.relocations.items()}, tuple(self.constants.arrays),
-            self.scratch, thread_scratch, self.cost_ns + len(rows) * _ROW_NS, kernels,
+            self.scratch, thread_scratch, self.cost_ns + len(rows) * _ROW_NS, self.shared_ns, kernels,
         )
 
 

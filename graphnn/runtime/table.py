@@ -20,7 +20,9 @@ import numpy as np
 
 from graphnn.runtime import executor_code as code
 from graphnn.runtime.executor_code import END, LOOP
-from graphnn.runtime.threads import aligned_words, executor_kernel, function, leave, pool, threads, yield_address
+from graphnn.runtime.pace import Pace
+from graphnn.runtime.parking import yield_address
+from graphnn.runtime.threads import aligned_words, executor_kernel, function, leave, pool, threads
 
 __all__ = ["ADVANCE", "END", "FINE", "LOOP", "RESTORE", "Table"]
 
@@ -28,10 +30,12 @@ ADVANCE, RESTORE = executor_kernel("advance"), executor_kernel("restore")
 FINE = (0, -1)
 """What `run` returns when no row failed."""
 
-# Measured on two cores. Below a start and a meeting at each row of several tiles, a second thread costs more than it
-# saves; below the last, taking the GIL back after the call may cost more than keeping it from others.
-_START_NS, _MEETING_NS = 10_000, 300
+# Measured on two cores. Where the rows of several tiles are shorter than a start and a meeting at each of them, a second
+# thread costs more than it saves; below the last, taking the GIL back after the call may cost more than keeping it from others.
+_START_NS, _MEETING_NS = 2_000, 300
 _RELEASE_GIL_FROM_NS = 5_000
+# Work that is worth a thread of its own in the first runs, before their times are known.
+_THREAD_NS = 5_000
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,14 +46,17 @@ if TYPE_CHECKING:
 class Table:
     """Rows bound to addresses. One thread runs a table at a time; different tables run at once."""
 
-    def __init__(self, rows: Words, args: Words, *, scratch_bytes: int = 0, cost_ns: float = math.inf) -> None:
-        """`args` is used in place. `scratch_bytes` is what one thread needs, `cost_ns` a guess of the serial time."""
+    def __init__(
+        self, rows: Words, args: Words, *, scratch_bytes: int = 0, cost_ns: float = math.inf, shared_ns: float = math.inf
+    ) -> None:
+        """`args` is used in place. `scratch_bytes` is what one thread needs, `cost_ns` a guess of the serial time, and
+        `shared_ns` of that part of it that several threads can share."""
         assert rows.dtype == args.dtype == np.int64, "a table is made of int64 words"
         assert args.flags.c_contiguous, "the walkers know no strides"
         self.args = args
-        self.cost_ns = cost_ns
+        self._shared_ns = shared_ns
         self._rows, depth, self._most_tiles, meetings = _lay_out(rows)
-        self._alone = cost_ns < _START_NS + _MEETING_NS * meetings
+        self._alone = self._most_tiles == 1 or shared_ns < _START_NS + _MEETING_NS * meetings
         self._scratch_stride = -(-scratch_bytes // 64) * 64 + 64  # a cache line apart
         self._stack_stride = -(-16 * depth // 64) * 64 + 64
         self._tickets = aligned_words(0)
@@ -60,28 +67,41 @@ class Table:
         self._control[[code.TIMES, code.YIELD]] = self.times.ctypes.data, yield_address()
         self._threads = 0
         self._make_room(1)
+        self._pace = Pace(1, 1)
         self._serial = function(executor_kernel("serial", timed=False), hold_gil=cost_ns < _RELEASE_GIL_FROM_NS)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def run(self, count: int | None = None) -> tuple[int, int]:
-        """Run all rows once with up to `count` threads; returns (0, -1) or the code and index of the first failure."""
+        """Run all rows once, with `count` threads or as many as prove fastest; returns (0, -1) or the code and index of the
+        first failure."""
         if self._alone:
             failure = self._serial(self._address, 0, 0)
             return FINE if failure == 0 else (failure & 0xFFFFFFFF, (failure >> 32) - 1)
-        return self._run(min(count or threads(), self._most_tiles), timed=False)
+        if count is not None:
+            return self._run(min(count, self._most_tiles), timed=False)
+        pace = self._current_pace()
+        result = self._run(pace.start(), timed=False)
+        pace.stop()
+        return result
 
     def run_timed(self, count: int | None = None) -> tuple[tuple[int, int], NDArray[np.float64]]:
         """Run once as `run` would; returns its result, and the nanoseconds that each row took (all its visits)."""
         self.times[:] = 0
-        result = self._run(1 if self._alone else min(count or threads(), self._most_tiles), timed=True)
-        return result, self.times[: len(self._rows)] * ns_per_tick()
+        count = 1 if self._alone else self._current_pace().count if count is None else min(count, self._most_tiles)
+        return self._run(count, timed=True), self.times[: len(self._rows)] * ns_per_tick()
+
+    def _current_pace(self) -> Pace:
+        most = min(threads(), self._most_tiles)
+        if most != self._pace.most:
+            self._pace = Pace(most, int(min(1 + self._shared_ns / _THREAD_NS, most)))
+        return self._pace
 
     def _run(self, count: int, *, timed: bool) -> tuple[int, int]:
         workers = pool() if count > 1 else None
         try:
-            if workers is None or not workers.take(self._address, count, self.cost_ns):
+            if workers is None or not workers.take(self._address):
                 walk = function(executor_kernel("serial", timed=True)) if timed else self._serial
                 failure = walk(self._address, 0, 0)
             else:
@@ -116,27 +136,32 @@ class Table:
 
 
 def _lay_out(rows: Words) -> tuple[Words, int, int, int]:
-    """Rows as the walkers read them, the depth of nested loops, the most tiles of a row, and rows of several tiles."""
+    """Rows as the walkers read them, the depth of nested loops, the most tiles of a row, and how often rows of several tiles
+    are reached."""
     out = aligned_words(code.WORDS_A_ROW * len(rows)).reshape(-1, code.WORDS_A_ROW)
     out[:, : code.SPAN] = rows
     out[:, code.SPAN] = 1
     open_loops: list[int] = []
-    depth = 0
-    for i, function_ in enumerate(out[:, code.KERNEL].tolist()):
+    visits = [1]
+    depth = most_tiles = meetings = 0
+    for i, (function_, _, tiles) in enumerate(rows.tolist()):
         if function_ == LOOP:
             open_loops.append(i)
+            visits.append(visits[-1] * tiles)
             depth = max(depth, len(open_loops))
         elif function_ == END:
             begin = open_loops.pop()
+            visits.pop()
             out[begin, code.SPAN], out[i, code.SPAN] = i, begin
+        else:
+            most_tiles = max(most_tiles, tiles)
+            meetings += visits[-1] * (tiles > 1)
     assert not open_loops, "every LOOP has its END"
-    work = out[:, code.KERNEL] > END
-    single = work & (out[:, code.TILES] == 1)
+    single = (out[:, code.KERNEL] > END) & (out[:, code.TILES] == 1)
     for i in range(len(out) - 2, -1, -1):
         if single[i] and single[i + 1]:
             out[i, code.SPAN] = out[i + 1, code.SPAN] + 1
-    tiles = out[work, code.TILES]
-    return out, depth, int(tiles.max(initial=1)), int(np.count_nonzero(tiles > 1))
+    return out, depth, max(most_tiles, 1), meetings
 
 
 def _deal_out(rows: Words, count: int) -> int:

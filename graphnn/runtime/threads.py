@@ -1,8 +1,8 @@
 """graphnn's own threads: how many, and the pool of workers that help whoever runs a table.
 
-Workers are Python threads that sit in the compiled executor with the GIL released. They watch for about 50 us after each
-run, then park on a lock. One run at a time has the workers; whoever finds them busy runs alone. After a fork the child
-makes its own pool, and at exit the workers are sent home.
+Workers are Python threads that sit in the compiled executor with the GIL released, from their start to the process's end.
+They watch for about 100 us after each run, then sleep (parking.py). One run at a time has the workers; whoever finds them busy
+runs alone. After a fork the child makes its own pool, and at exit the workers are sent home.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import atexit
 import ctypes
 import math
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,23 +22,23 @@ import numpy as np
 from graphnn.errors import NumericsError
 from graphnn.runtime import executor_code as code
 from graphnn.runtime.kernel_store import addresses
+from graphnn.runtime.parking import new_gate, post_address, wait_address, yield_address
 from graphnn.runtime.row import Kernel
 
 MOST_THREADS = 512
-_PATIENCE_NS = 50_000
-# Waking a parked worker takes so long that less work is done before it comes, unless there is more work soon after.
-_WAKE_FROM_NS = 200_000
+# Longer than Python takes from one training step to the next.
+_PATIENCE_NS = 100_000
 _chosen: int | None = None
 
 
 def set_threads(count: int | None) -> None:
-    """Let every later call use `count` threads; None goes back to the default."""
+    """Let every later call use up to `count` threads; None goes back to the default. Results do not depend on it."""
     global _chosen
     _chosen = None if count is None else _checked(count, "set_threads")
 
 
 def threads() -> int:
-    """How many threads a call uses: what `set_threads` said, else `GRAPHNN_THREADS`, else `default_threads()`."""
+    """How many threads a call may use: what `set_threads` said, else `GRAPHNN_THREADS`, else `default_threads()`."""
     if _chosen is not None:
         return _chosen
     asked = os.environ.get("GRAPHNN_THREADS")
@@ -126,16 +125,6 @@ def function(kernel: Kernel, *, hold_gil: bool = False) -> KernelFunction:
     return (_HOLDING if hold_gil else _RELEASING)(addresses([kernel])[0])
 
 
-@cache
-def yield_address() -> int:
-    """The address of the system call that gives the CPU to another thread."""
-    if sys.platform == "win32":
-        call = ctypes.WinDLL("kernel32").SwitchToThread
-    else:
-        call = ctypes.CDLL(None).sched_yield
-    return ctypes.cast(call, ctypes.c_void_p).value or 0
-
-
 def aligned_words(count: int) -> np.ndarray:
     """`count` int64 zeros that start on a cache line."""
     raw = np.zeros(count + 8, np.int64)
@@ -148,30 +137,19 @@ class Pool:
 
     def __init__(self) -> None:
         self._taken: dict[str, int] = {}  # "by": the control block of the run that has the workers
-        self._last_run = 0
         self._words = aligned_words(code.SLOTS + code.SLOT_WORDS * (MOST_THREADS + 1))
         # Never freed: at exit a worker may still be looking at it.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._words))
         self._board = self._words.ctypes.data
         self._walks = addresses([executor_kernel("walk", timed=timed) for timed in (False, True)])
         self._lead, self._serve, self._quiet = (function(executor_kernel(n)) for n in ("lead", "serve", "quiet"))
-        self._words[code.POOL_YIELD] = yield_address()
+        self._words[[code.POOL_YIELD, code.WAIT, code.POST]] = yield_address(), wait_address(), post_address()
         self._words[code.PATIENCE] = _pauses(self._board, _PATIENCE_NS)
-        self._guard = threading.Lock()  # of the lists below
         self._workers: list[threading.Thread] = []
-        self._gates: list[threading.Lock] = []
-        self._parked: list[bool] = []
 
-    def take(self, control: int, count: int, cost_ns: float) -> bool:
-        """Reserve the workers for a run of such a cost, unless they are busy, or asleep and not worth waking."""
-        if self._taken.setdefault("by", control) != control:  # one step, which no interrupt can cut in two
-            return False
-        if cost_ns < _WAKE_FROM_NS and (len(self._workers) < count - 1 or any(self._parked[: count - 1])):
-            previous, self._last_run = self._last_run, time.monotonic_ns()
-            if self._last_run - previous > 2 * _PATIENCE_NS + cost_ns:
-                self.give_back(control)
-                return False
-        return True
+    def take(self, control: int) -> bool:
+        """Reserve the workers for a run, unless they are busy."""
+        return self._taken.setdefault("by", control) == control  # one step, which no interrupt can cut in two
 
     def give_back(self, control: int) -> None:
         """End the reservation of a run, if it has one."""
@@ -180,12 +158,8 @@ class Pool:
 
     def run(self, control: int, count: int, *, timed: bool = False) -> int:
         """Walk the table of a control block with `count` threads, the caller's among them, who has taken the workers."""
-        helpers = count - 1
-        if len(self._workers) < helpers:
-            self._hire(helpers)
-        for index in range(helpers):
-            if self._parked[index]:
-                self._wake(index)
+        if len(self._workers) < count - 1:
+            self._hire(count - 1)
         self._words[code.WALK] = self._walks[timed]
         return self._lead(self._board, control, count)
 
@@ -194,39 +168,29 @@ class Pool:
         while not self._quiet(self._board, control, 0):
             time.sleep(0)
 
+    def asleep(self) -> int:
+        """How many workers sleep."""
+        return int(self._words[code.SLOTS + code.PARKED :: code.SLOT_WORDS].sum())
+
     def close(self) -> None:
         """Send the workers home and wait for them."""
         self._words[code.STOP] = 1
-        for index, worker in enumerate(self._workers):
-            self._wake(index)
+        post = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(post_address())
+        for index in range(len(self._workers)):
+            post(int(self._words[code.SLOTS + code.SLOT_WORDS * (index + 1) + code.GATE]), 1, 0)
+        for worker in self._workers:
             worker.join(timeout=1.0)
 
     def _hire(self, count: int) -> None:
-        for index in range(len(self._workers), count):
-            gate = threading.Lock()
-            gate.acquire()
-            self._gates.append(gate)
-            self._parked.append(False)
-            worker = threading.Thread(target=self._work, args=(index,), name=f"graphnn-{index + 1}", daemon=True)
+        for number in range(len(self._workers) + 1, count + 1):
+            self._words[code.SLOTS + code.SLOT_WORDS * number + code.GATE] = new_gate()
+            worker = threading.Thread(target=self._work, args=(number,), name=f"graphnn-{number}", daemon=True)
             self._workers.append(worker)
             self._words[code.WORKERS] = len(self._workers)
             worker.start()
 
-    def _work(self, index: int) -> None:
-        words, gate = self._words, self._gates[index]
-        while not words[code.STOP]:
-            self._serve(self._board, index + 1, 0)
-            with self._guard:
-                if words[code.TABLE] or words[code.STOP]:
-                    continue  # announced just now
-                self._parked[index] = True
-            gate.acquire()
-
-    def _wake(self, index: int) -> None:
-        with self._guard:
-            self._parked[index] = False
-            if self._gates[index].locked():
-                self._gates[index].release()
+    def _work(self, number: int) -> None:
+        self._serve(self._board, number, 0)
 
 
 def _pauses(board: int, nanoseconds: int) -> int:

@@ -42,7 +42,7 @@ class Workspace:
             self._held.append(self._memory(kind, index))
             words[at] += self._held[-1].ctypes.data
         self.words = memoryview(words)  # pyright: ignore[reportArgumentType]
-        self.table = Table(plan.rows, words, scratch_bytes=plan.thread_scratch, cost_ns=plan.cost_ns)
+        self.table = Table(plan.rows, words, scratch_bytes=plan.thread_scratch, cost_ns=plan.cost_ns, shared_ns=plan.shared_ns)
         inputs = [(graph.inputs.index(v), v.type.bind(plan.sizes)) for v in graph.by_role("input")]
         self._input_stages, self._input_words = self._split("input", inputs)
         outputs = [value.type.bind(plan.sizes) for value in graph.outputs]
@@ -149,7 +149,7 @@ class Workspace:
                 for buffer in freed.get(p, ()):
                     self.poison(buffer)
             done = max(done, now)
-            part = Table(self.plan.rows[at:upto], self.table.args, scratch_bytes=self.plan.thread_scratch, cost_ns=0)
+            part = Table(self.plan.rows[at:upto], self.table.args, scratch_bytes=self.plan.thread_scratch, shared_ns=0)
             failure = part.run()
             if failure is not FINE:
                 raise self.plan.error(failure[0], failure[1] + at)

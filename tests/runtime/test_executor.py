@@ -114,7 +114,7 @@ def test_every_thread_has_scratch_of_its_own(count):
 def test_a_cheap_table_runs_on_the_caller_alone(monkeypatch):
     monkeypatch.setattr(table_module, "pool", lambda: pytest.fail("a cheap table asked for threads"))
     counts = np.zeros(8, np.int64)
-    table = build([(sample("count_visits"), [where(counts), 1], 8)], cost_ns=1000)
+    table = build([(sample("count_visits"), [where(counts), 1], 8)], shared_ns=1000)
     assert table.run(4) == FINE
     assert (counts == 1).all()
 

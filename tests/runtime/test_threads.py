@@ -259,23 +259,32 @@ def test_parked_workers_are_woken():
         assert pool is not None
         deadline = threading.Event()
         for _ in range(200):
-            if pool._parked[0]:
+            if pool.asleep() == len(pool._workers):
                 break
             deadline.wait(0.01)
-        seen.add(pool._parked[0])
+        seen.add(pool.asleep() == len(pool._workers) > 0)
     assert seen == {True}
 
 
-def test_a_short_run_does_not_wake_sleepers_unless_another_follows_at_once():
+def test_one_run_at_a_time_has_the_workers():
     pool = threads.Pool()
-    try:
-        assert not pool.take(64, 2, 20_000)
-        assert pool.take(64, 2, 20_000)  # less than 100 us after the first
-        pool.give_back(64)
-        assert pool.take(64, 2, 1_000_000)
-        assert not pool.take(128, 2, 1_000_000), "busy"
-        pool.give_back(64)
-        time.sleep(0.01)
-        assert not pool.take(64, 2, 20_000)
-    finally:
-        pool.close()
+    assert pool.take(64)
+    assert not pool.take(128), "busy"
+    pool.give_back(128)
+    assert not pool.take(128), "not its own to give back"
+    pool.give_back(64)
+    assert pool.take(128)
+
+
+def test_sleepers_and_runs_that_come_at_any_moment():
+    """Runs with pauses about as long as a worker's patience: some find it awake, some asleep, some on its way."""
+    counts = np.zeros(64, np.int64)
+    table = build([(sample("count_visits"), [where(counts), 1], 64), (sample("busy", turns=300), [], 8)])
+    runs = 0
+    for pause_us in np.random.default_rng(0).uniform(0, 300, 1500):
+        until = time.perf_counter_ns() + 1000 * pause_us
+        while time.perf_counter_ns() < until:
+            pass
+        assert table.run(1 + runs % 4) == FINE
+        runs += 1
+    assert (counts == runs).all()
