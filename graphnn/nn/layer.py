@@ -138,9 +138,13 @@ def _nought(shape: tuple[int, ...], dtype: np.dtype[Any], rng: np.random.Generat
 _around: ContextVar[Layer | None] = ContextVar("graphnn_layer", default=None)
 
 
+# Before a word; between an abbreviation and a word; before an abbreviation of three letters or more (ReLU is one word).
+_WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[A-Z]{2})(?=[A-Z][a-z])|(?<=[a-z0-9])(?=[A-Z]{3})")
+
+
 def snake_case(name: str) -> str:
-    """FullyConnected -> fully_connected, Conv2D -> conv2d, ReLU -> relu."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).lower()
+    """FullyConnected -> fully_connected, Conv2D -> conv2d, ReLU -> relu, LSTMCell -> lstm_cell, BernoulliVAE -> bernoulli_vae."""
+    return _WORD_STARTS.sub("_", name).lower()
 
 
 # The paths taken in each network, by the inputs it grows from: names belong to a model, never to the process.

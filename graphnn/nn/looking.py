@@ -41,11 +41,11 @@ def _text(thing: Any) -> str:
         return repr(thing)
 
 
-def profile_of(model: Model, x: Any, training: bool) -> Profile:
+def profile_of(model: Model, x: Any, training: bool, runs: int) -> Profile:
     resolved = resolve_modes(model.graph, training)
     graph = Graph.of(resolved.name, model._asked, resolved.outputs)
     arrays = model._asked_arrays(x)
     exe = compile_graph(graph, state=model.state, training=False, backend=model.backend)
     exe(*arrays)
-    plan, nanoseconds = exe.profile(*arrays)
+    plan, nanoseconds = exe.profile(*arrays, runs=runs)
     return Profile.of(plan.program.graph, plan.row_nodes, nanoseconds, plan.sizes)

@@ -357,10 +357,11 @@ class Model:
 
         draw(resolve_modes(self.graph, training), path)
 
-    def profile(self, x: Any, *, training: bool = False) -> Profile:
-        """Run once, timed: time, GFLOP/s and bytes of each node, with its layer's name. States stay as they are, also with
-        `training`, which runs the layers as in training; `training_step(x, y).profile` times a whole step."""
-        return looking.profile_of(self, x, training)
+    def profile(self, x: Any, *, training: bool = False, runs: int = 10) -> Profile:
+        """Time, GFLOP/s and bytes of each node, with its layer's name: medians of timed runs, after one that warms up. States
+        stay as they are, also with `training`, which runs the layers as in training; `training_step(x, y).profile` times a
+        whole step."""
+        return looking.profile_of(self, x, training, runs)
 
     def __repr__(self) -> str:
         shapes = " -> ".join(", ".join(str(v.type) for v in vs) for vs in (self.inputs, self.outputs))

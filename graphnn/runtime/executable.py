@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from graphnn.errors import DTypeError, ShapeError, VerifyError
+from graphnn.errors import DTypeError, NumericsError, ShapeError, VerifyError
 from graphnn.ir.dims import numbers
 from graphnn.ir.graph import Graph
 from graphnn.ir.interpret import run_nodes
@@ -100,13 +100,15 @@ class Executable:
         self._engine.lower(tuple(array.shape for array in self._checked(self._gather(arrays, {}))))
         return self
 
-    def profile(self, *args: np.ndarray, **named: np.ndarray) -> tuple[Plan, np.ndarray]:
-        """One timed run: the plan, and the nanoseconds of each of its rows. State is updated as by a call."""
+    def profile(self, *args: np.ndarray, runs: int = 1, **named: np.ndarray) -> tuple[Plan, np.ndarray]:
+        """Timed runs: the plan, and for each of its rows the median of its nanoseconds. State is updated as by so many calls."""
         if not isinstance(self._engine, PlanEngine):
             raise VerifyError('backend="numpy" has no rows to time', hint='compile with backend="numba"')
+        if not isinstance(runs, int) or runs < 1:
+            raise NumericsError(f"profile: runs is {runs!r}; give a whole number from 1")
         arrays = self._checked(self._gather(args, named))
         with self.state.writing():
-            return self._engine.run_timed(arrays)
+            return self._engine.run_timed(arrays, runs)
 
     def run_poisoned(self, *args: np.ndarray) -> list[np.ndarray]:
         """A run in which all memory that the plan calls free is filled with NaNs: shows a wrong plan. Slow."""
@@ -179,6 +181,17 @@ class _Binding:
         self.plan, self.dropped = plan, dropped
         self.idle: list[Workspace] = []
 
+    def take(self, state: State) -> Workspace:
+        """A workspace for one run, to be put back to the idle ones after it."""
+        try:
+            return self.idle.pop()                       # one step, so that two threads never take the same
+        except IndexError:
+            return Workspace(self.plan, state)
+
+    def put_back(self, workspace: Workspace) -> None:
+        if len(self.idle) < _KEPT_WORKSPACES:
+            self.idle.append(workspace)
+
 
 class PlanEngine:
     """Runs plans: one a binding of sizes, with a workspace for each thread that runs it at once."""
@@ -201,20 +214,19 @@ class PlanEngine:
             binding = self._bind(shapes)
         elif binding.plan is not self.last:
             self._touch(shapes, binding)
-        try:
-            workspace = binding.idle.pop()               # one step, so that two threads never take the same
-        except IndexError:
-            workspace = Workspace(binding.plan, self.state)
+        workspace = binding.take(self.state)
         try:
             return workspace.run(arrays, out)
         finally:
-            if len(binding.idle) < _KEPT_WORKSPACES:
-                binding.idle.append(workspace)
+            binding.put_back(workspace)
 
-    def run_timed(self, arrays: Sequence[np.ndarray]) -> tuple[Plan, np.ndarray]:
-        plan = self._bind(tuple(array.shape for array in arrays)).plan
-        _, times = Workspace(plan, self.state).run_timed(arrays)
-        return plan, times
+    def run_timed(self, arrays: Sequence[np.ndarray], runs: int) -> tuple[Plan, np.ndarray]:
+        binding = self._bind(tuple(array.shape for array in arrays))
+        workspace = binding.take(self.state)
+        try:
+            return binding.plan, np.median([workspace.run_timed(arrays)[1] for _ in range(runs)], axis=0)
+        finally:
+            binding.put_back(workspace)
 
     def run_poisoned(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         plan = self._bind(tuple(array.shape for array in arrays)).plan

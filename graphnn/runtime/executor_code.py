@@ -32,8 +32,9 @@ KERNEL, ARGUMENTS, TILES, SPAN, TICKET_LINE, PARTS = range(6)
 # The control block of a table: words. What threads write stands on cache lines of its own.
 ROWS, ARGS, COUNT, SCRATCH, SCRATCH_STRIDE, STACK, STACK_STRIDE, TICKETS = range(8)
 FAIL = 8  # 0, or (row + 1) << 32 | code: the first failure
-# Number of the next parallel run; ticks by row, of timed walks; address of sched_yield; threads and lines of the tickets.
-RUN, TIMES, YIELD, TICKET_THREADS, TICKET_LINES = range(16, 21)
+# Number of the next parallel run; ticks by row, of timed walks; address of sched_yield; threads and lines of the tickets;
+# when a timed run began.
+RUN, TIMES, YIELD, TICKET_THREADS, TICKET_LINES, BEGAN = range(16, 22)
 CONTROL_WORDS = 24
 
 # The board of a pool: the announcement, constants, then one cache line for each worker.
@@ -109,7 +110,7 @@ def walk(timed: bool) -> Kernel:
         fail = k.address_of(control, FAIL)
         times = k.slots(control[TIMES])
         i, visit = 0, run
-        before = ticks() if timed else 0
+        before = control[BEGAN]  # of the caller's own: a worker may be through before the caller gets here
         while i < count:
             row = WORDS_A_ROW * i
             function, tiles = rows[row], rows[row + TILES]

@@ -108,6 +108,8 @@ class Table:
                 if count != self._threads:
                     workers.leave(self._address)
                     self._make_room(count)
+                if timed:
+                    self._control[code.BEGAN] = _ticks()
                 failure = workers.run(self._address, count, timed=timed)
                 workers.give_back(self._address)
         except BaseException:                            # wherever an interrupt came, the workers are let go
@@ -174,11 +176,16 @@ def _deal_out(rows: Words, count: int) -> int:
     return int(lines.sum())
 
 
+def _ticks() -> int:
+    """The counter that timed walks read."""
+    return function(executor_kernel("ticks"))(0, 0, 0)
+
+
 @cache
 def ns_per_tick() -> float:
-    """How long a tick of the counter is that timed walks read."""
-    ticks = function(executor_kernel("ticks"))
-    start, first = time.perf_counter_ns(), ticks(0, 0, 0)
+    """How long a tick of that counter is."""
+    _ticks()                                             # loads the kernel
+    start, first = time.perf_counter_ns(), _ticks()
     while time.perf_counter_ns() - start < 5_000_000:
         pass
-    return (time.perf_counter_ns() - start) / (ticks(0, 0, 0) - first)
+    return (time.perf_counter_ns() - start) / (_ticks() - first)

@@ -66,7 +66,7 @@ def test_the_loss(shape: tuple[int, ...], log_q: bool, reduction: str, backend: 
     inputs = values(x, target, negatives)
     exe = gnn.compile(gnn.Graph.of("loss", inputs, [layer(*inputs)]), backend=backend)
     weight, bias = RNG.normal(size=(V, shape[-1])), RNG.normal(size=V)
-    exe.state["nceloss/weight"], exe.state["nceloss/bias"] = weight, bias
+    exe.state["nce_loss/weight"], exe.state["nce_loss/bias"] = weight, bias
     expected = formula(x, target, negatives, weight, bias, log_q=log_q)
     reduce: Any = {"mean": np.mean, "sum": np.sum, "none": lambda y: y}[reduction]
     np.testing.assert_allclose(exe(x, target, negatives), reduce(expected), rtol=1e-10)
@@ -113,7 +113,7 @@ def test_far_out_logits_keep_their_gradient(backend: str) -> None:
     inputs = values(x, target, negatives)
     y = layer(*inputs)
     exe = gnn.compile(gnn.Graph.of("loss", inputs, [y, *gnn.gradients(gnn.sum(y), [inputs[0]])]), backend=backend)
-    exe.state["nceloss/weight"] = np.array([[1.0], [1.0]], np.float32)
+    exe.state["nce_loss/weight"] = np.array([[1.0], [1.0]], np.float32)
     loss, slope = exe(x, target, negatives)
     np.testing.assert_allclose(loss, [500, 500])
     np.testing.assert_allclose(slope, [[-1], [1]])
@@ -131,13 +131,13 @@ def test_training_draws_anew_at_each_step_and_touches_only_drawn_rows(replacemen
     touched: list[frozenset[int]] = []
     for _ in range(3):
         for step in steps.values():
-            before = step.state["nceloss/weight"].copy()
+            before = step.state["nce_loss/weight"].copy()
             step(data, ids)
-            rows = np.flatnonzero((step.state["nceloss/weight"] != before).any(1))
+            rows = np.flatnonzero((step.state["nce_loss/weight"] != before).any(1))
             touched.append(frozenset(rows.tolist()) - {5, 6, 7})
             assert {5, 6, 7} <= set(rows.tolist())
             assert len(rows) <= 3 + 8
-        np.testing.assert_allclose(*(step.state["nceloss/weight"] for step in steps.values()), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(*(step.state["nce_loss/weight"] for step in steps.values()), rtol=1e-5, atol=1e-6)
     assert touched[0] == touched[1]                               # both back ends draw the same
     assert len(set(touched)) == 3                                 # and each step other classes
     infer = gnn.compile(gnn.Graph.of("evaluate", [x, target], [loss]), state=steps["numba"].state)

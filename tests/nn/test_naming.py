@@ -22,7 +22,9 @@ def names(model: gnn.Model) -> list[str]:
 
 def test_snake_case() -> None:
     for name, expected in (("FullyConnected", "fully_connected"), ("Conv2D", "conv2d"), ("ReLU", "relu"),
-                           ("SGD", "sgd"), ("CrossEntropy", "cross_entropy"),
+                           ("SGD", "sgd"), ("CrossEntropy", "cross_entropy"), ("LSTMCell", "lstm_cell"),
+                           ("BidirectionalLSTM", "bidirectional_lstm"), ("BernoulliVAE", "bernoulli_vae"), ("WGAN_GP", "wgan_gp"),
+                           ("BatchNorm1D", "batch_norm1d"), ("TerminateOnNaN", "terminate_on_nan"), ("SELU", "selu"),
                            ("Pool2D", "pool2d"), ("Adam", "adam"), ("LeakyReLU", "leaky_relu")):
         assert snake_case(name) == expected
 

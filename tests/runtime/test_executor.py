@@ -319,6 +319,15 @@ def test_a_timed_run_gives_each_row_its_share(count):
     assert ns[4] > ns[2]
 
 
+def test_a_timed_run_begins_before_its_workers_do():
+    """A worker may be through before the caller has begun to walk; no row may then seem to end before it began."""
+    table = build([(sample("busy", turns=20), [], 4)] * 20)
+    for _ in range(300):
+        result, ns = table.run_timed(4)
+        assert result == FINE
+        assert (ns >= 0).all()
+
+
 def test_a_timed_run_of_a_failing_table_says_so():
     table = build([(sample("constant", value=3), [], 1)])
     assert table.run_timed(1)[0] == (3, 0)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import graphnn as gnn
+from graphnn.errors import NumericsError
 from graphnn.ir.graph import Graph
 from graphnn.ir.ops.inputs import constant, placeholder
 from graphnn.runtime.plan import Program, bind
@@ -78,3 +79,7 @@ def test_rows_cost_something_and_times_are_taken() -> None:
     assert plan.cost_ns > 0
     assert (times >= 0).all()
     assert exe.state["adam/step"] == 1, "a profiled step is a step"
+    assert exe.profile(*arrays, runs=3)[1].shape == times.shape
+    assert exe.state["adam/step"] == 4
+    with pytest.raises(NumericsError, match="profile: runs is 0"):
+        exe.profile(*arrays, runs=0)
