@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 
 from graphnn.inspect.cards import Card
 from graphnn.inspect.figures import layer_of
@@ -75,61 +76,58 @@ def lane_of(graph: Graph) -> dict[Node, str]:
 # ------------------------------------------------------------------------------------------------ boxes of layers
 
 def boxes_by_layer(cards: Sequence[tuple[str, Card]], lane: str, *, nested: bool) -> list[Card | Box]:
-    """Cards by the paths of their layers: a box for each layer; cards without a layer alone.
+    """Cards, in order of execution, by the paths of their layers: a box for each layer; cards without a layer alone.
 
     Boxes are `nested` as paths are, or else beside each other: where lanes share rows, each layer needs its own.
     """
-    root = Box(None, lane)
-    known: dict[tuple[str, int], Box] = {("", 0): root}
-    pieces = _pieces(cards)
-    for path, card in cards:
-        piece = pieces.get(card, 0)
-        if (path, piece) not in known:
-            outer = root
-            parts = path.split("/") if nested else [path]
-            for depth in range(1, len(parts) + 1):
-                prefix = ("/".join(parts[:depth]), piece if depth == len(parts) else 0)
-                if prefix not in known:
-                    known[prefix] = Box(parts[depth - 1], lane)
-                    outer.items.append(known[prefix])
-                outer = known[prefix]
-        known[path, piece].items.append(card)
-    for item in root.items:
+    parts = {card: tuple(path.split("/") if nested else [path]) if path else () for path, card in cards}
+    items = _items([card for _, card in cards], parts, lane, 0)
+    for item in items:
         _join_single(item)
-    return root.items
+    return items
 
 
-def _pieces(cards: Sequence[tuple[str, Card]]) -> dict[Card, int]:
-    """The number of the piece of its layer that a card belongs to, where it is not 0.
+def _items(cards: Sequence[Card], parts: dict[Card, tuple[str, ...]], lane: str, depth: int) -> list[Card | Box]:
+    """The contents of a box: cards of its own, and boxes for the parts of layers' names at this depth."""
+    boxes: dict[Card, Box] = {}
+    for name, members in _pieces(cards, {card: path[depth] for card, path in parts.items() if len(path) > depth}):
+        box = Box(name, lane, _items(members, parts, lane, depth + 1))
+        boxes.update(dict.fromkeys(members, box))
+    return list(dict.fromkeys(boxes.get(card, card) for card in cards))
 
-    A layer is in pieces when something between two of its cards belongs to another: a layer used twice, or what a block
-    does before and after the layers inside it. As one box it would have to lie both above and below that.
-    """
-    path_of = {card: path for path, card in cards}
-    maker = {value: card for _, card in cards for value in card.makes}
-    before = {card: [maker[value] for value in card.reads if value in maker] for _, card in cards}
-    pieces: dict[Card, int] = {}
-    for path in dict.fromkeys(path for path, _ in cards if path):
-        beyond: set[Card] = set()                        # cards of other layers that depend on this one
-        torn = False
-        for _, card in cards:
-            mine = path_of[card] == path
-            if mine:
-                torn = torn or not beyond.isdisjoint(before[card])
-            elif any(m in beyond or path_of[m] == path for m in before[card]):
-                beyond.add(card)
-        if not torn:
-            continue
-        count = 0
-        for _, card in cards:                            # pieces are what hangs together by direct links
-            if path_of[card] != path:
-                continue
-            near = {pieces[m] for m in before[card] if path_of[m] == path}
-            pieces[card] = min(near, default=count)
-            count += not near
-            for other in near - {pieces[card]}:
-                pieces.update({c: pieces[card] for c, number in pieces.items() if path_of[c] == path and number == other})
+
+def _pieces(cards: Sequence[Card], names: dict[Card, str]) -> list[tuple[str, list[Card]]]:
+    """The cards of each name. Those of a name are in pieces when something between them belongs to another, as of a layer used
+    twice: as one box they would have to lie both above and below that. The first piece has what depends on no piece by way
+    of others, the second what depends so on the first, and so on."""
+    maker = {value: card for card in cards for value in card.makes}
+    before = {card: [maker[value] for value in card.reads if value in maker] for card in cards}
+    pieces: list[tuple[str, list[Card]]] = []
+    unit_of: dict[Card, Card] = {card: card for card in cards}       # a card, or the first of the piece it is in
+    for name in dict.fromkeys(names[card] for card in cards if card in names):
+        members = [card for card in cards if names.get(card) == name]
+        units: dict[Card, set[Card]] = {unit_of[card]: set() for card in cards}
+        for card in cards:
+            units[unit_of[card]] |= {unit_of[m] for m in before[card]} - {unit_of[card]}
+        level = _levels({unit_of[card] for card in members}, units)
+        for number in sorted({level[card] for card in members}):
+            piece = [card for card in members if level[card] == number]
+            unit_of.update(dict.fromkeys(piece, piece[0]))
+            pieces.append((name, piece))
     return pieces
+
+
+def _levels(members: set[Card], before: dict[Card, set[Card]]) -> dict[Card, int]:
+    """How often a way to each member leaves the members and comes back, at most; a member without a way to it goes with its
+    first reader."""
+    level: dict[Card, int] = {}                          # of others: of the last member on a way to it, or -1
+    for unit in TopologicalSorter(before).static_order():
+        inside = unit in members
+        level[unit] = max((level[b] + (inside and b not in members) for b in before[unit]), default=0 if inside else -1)
+    for unit in members:
+        if not before[unit]:
+            level[unit] = min((level[reader] for reader in members if unit in before[reader]), default=level[unit])
+    return level
 
 
 def _join_single(item: Card | Box) -> None:

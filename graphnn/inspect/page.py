@@ -80,12 +80,15 @@ class _Rows:
         self.placer = placer
         self.roots = {lane: Box(None, lane, items) for lane, items in tops.items() if items}
         self.row_of_card: dict[Card, int] = {}
-        self.row_of_label: dict[str, int] = {}
+        self.rows_of_label: dict[str, list[int]] = {}    # of the boxes of the forward lane, downwards
         self.flows: dict[str, tuple[Layered, list[Link]]] = {}
         forward = self.roots.setdefault("forward", Box(None, "forward"))
         flow = self._flow(forward, None)
         self.rows = max(1, len(flow.order))
         self._note_rows(forward, flow.layer)
+        for item, row in sorted(zip(forward.items, flow.layer, strict=False), key=lambda pair: pair[1]):
+            if isinstance(item, Box) and item.label is not None:
+                self.rows_of_label.setdefault(item.label, []).append(row)
         for lane in LANES[1:]:
             if lane in self.roots:
                 root = self.roots[lane]
@@ -119,13 +122,12 @@ class _Rows:
         for item, row in zip(root.items, rows, strict=False):
             for card in [item] if isinstance(item, Card) else item.cards():
                 self.row_of_card[card] = row
-            if isinstance(item, Box) and item.label is not None:
-                self.row_of_label[item.label] = row
 
     def _rows_of(self, root: Box, params: Mapping[int, Value | None]) -> list[int]:
         """The row of each item of a side lane: that of its layer, of the layer its param belongs to, or of what it reads."""
         rows: list[int] = []
         found: dict[Card, int] = {}
+        beside_of = {label: list(rows) for label, rows in self.rows_of_label.items()}
         for item in root.items:
             inside = [item] if isinstance(item, Card) else item.cards()
             row = None
@@ -134,7 +136,9 @@ class _Rows:
                 nodes = [card for card in self.row_of_card if card.node is not None and param in card.node.inputs]
                 row = min((self.row_of_card[card] for card in nodes if card.lane == "forward"), default=None)
             elif isinstance(item, Box) and item.label is not None:
-                row = self.row_of_label.get(item.label)
+                # The gradient of a layer in pieces begins with the last of them.
+                free = beside_of.get(item.label, [])
+                row = free.pop() if len(free) > 1 else free[0] if free else None
             if row is None:
                 read = [self.placer.maker.get(value) for card in inside for value in card.reads]
                 before = [found[card] for card in read if card is not None and card in found]

@@ -154,6 +154,44 @@ def test_a_layer_used_twice_is_two_boxes() -> None:
     assert [box.label for box, _, _ in page.boxes].count("shared") == 2
 
 
+def blocks(*, torn: bool) -> Graph:
+    """Two blocks, each with layers inside and work of its own around and between them; `torn`: the first one's last sum comes
+    after the second block, and is the sum of both."""
+    x = ir.placeholder("x", "f32[N,4]")
+    h: Value = x
+    for name in ("first", "second"):
+        with scope(name):
+            start = h * 2.0
+            with scope("inner"):
+                a = ir.tanh(start @ ir.parameter(f"{name}/inner/weight", (4, 4), zeros))
+            b = a + start
+            with scope("norm"):
+                h = b - ir.mean(b, 1, keepdims=True)
+        if name == "first":
+            kept = b
+    if torn:
+        with scope("first"):
+            h = h + kept
+    return Graph.of("blocks", [x], [h])
+
+
+def test_a_block_holds_its_layers_and_what_it_does_between_them() -> None:
+    page = arrange(blocks(torn=False))
+    assert sorted(box.label or "" for box, _, _ in page.boxes) == sorted(["first", "inner", "norm", "second", "inner", "norm"])
+    labels = [box.label for box, _, _ in arrange(blocks(torn=True)).boxes]
+    assert labels.count("first") == 2
+    assert labels.count("second") == 1
+
+
+@pytest.mark.parametrize("graph", [network(), training(), chain(20), blocks(torn=False), blocks(torn=True)], ids=lambda g: g.name)
+def test_wires_run_with_their_lane(graph: Graph) -> None:
+    """Down in the forward lane, up in the others."""
+    for wire in arrange(graph).wires:
+        if not wire.across:
+            heights = [y if wire.lane == "forward" else -y for _, y in wire.points]
+            assert heights == sorted(heights), f"{wire.value.node.op.name} in the lane {wire.lane}"
+
+
 def test_text_is_escaped_and_control_characters_are_dropped() -> None:
     x = ir.placeholder("x", "f32[N]")
     with scope('a<b>&"c\x01'):
