@@ -91,7 +91,12 @@ class Door:
     def _target(self, term: Term, given: Any, what: str) -> np.ndarray:
         target = as_array(given, what)
         check_finite(target, what)
-        return as_declared(target, self.objective.target_type(term, target, what), what)
+        declared = self.objective.target_type(term, target, what)
+        if target.ndim == declared.rank - 1 and declared.shape[-1] == 1:     # a last axis of one may be there or not:
+            target = target[..., None]                                       # nothing is broadcast, and nothing else can be meant
+        elif target.ndim == declared.rank + 1 and target.shape[-1] == 1:
+            target = target[..., 0]
+        return as_declared(target, declared, what)
 
     def _declared(self, term: Term, target: np.ndarray) -> TensorType:
         """The declared type of targets that are converted already."""

@@ -21,16 +21,18 @@ def as_declared(array: Any, declared: TensorType, what: str) -> np.ndarray:
     else:
         given = _converted(as_array(array, what), declared, what)
     if given.ndim != declared.rank:
-        raise ShapeError(f"{what} has {given.ndim} axes, shape {given.shape}; declared {declared}",
+        raise ShapeError(f"{what}: {given.ndim} axes, shape {given.shape}; declared {declared}",
                          hint=_rank_hint(given, declared))
     for axis, (size, actual) in enumerate(zip(declared.shape, given.shape, strict=True)):
         if not isinstance(size, Dim) and size != actual:
-            raise ShapeError(f"{what} has shape {given.shape}: axis {axis} is {actual}, declared {declared}")
+            raise ShapeError(f"{what}: shape {given.shape}, of which axis {axis} is {actual}; declared {declared}")
     return given
 
 
 def as_array(array: Any, what: str) -> np.ndarray:
     """`array` as a NumPy array of whatever dtype it has."""
+    if np.ma.is_masked(array):                           # the mask would be lost, and what it hides taken for numbers
+        raise DTypeError(f"{what} is a masked array", hint="fill it: array.filled(value), or give masks as inputs of their own")
     try:
         return np.asarray(array)
     except ValueError as error:
@@ -54,14 +56,14 @@ def _converted(given: np.ndarray, declared: TensorType, what: str) -> np.ndarray
             with np.errstate(over="raise"):
                 return given.astype(target)
         except FloatingPointError:
-            raise NumericsError(f"{what} has numbers that {declared.dtype} cannot hold",
+            raise NumericsError(f"{what}: there are numbers that {declared.dtype} cannot hold",
                                 hint='scale them, or declare the input with dtype="f64"') from None
     if given.dtype.kind == "f" and not (np.all(np.isfinite(given)) and np.all(given == np.floor(given))):
-        raise NumericsError(f"{what} has values that are no whole numbers; declared {declared}")
+        raise NumericsError(f"{what}: there are values that are no whole numbers; declared {declared}")
     if declared.dtype.is_integer and given.size:
         limits = np.iinfo(str(target))
         if int(given.max()) > limits.max or int(given.min()) < limits.min:
-            raise NumericsError(f"{what} has values that {declared.dtype} cannot hold")
+            raise NumericsError(f"{what}: there are values that {declared.dtype} cannot hold")
     return given.astype(target)
 
 
@@ -69,7 +71,7 @@ def check_finite(array: np.ndarray, what: str) -> None:
     """Raise NumericsError, naming the first place, when a real array has NaN or infinity."""
     if array.dtype.kind == "f" and not np.all(np.isfinite(array)):
         place = np.argwhere(~np.isfinite(array))[0].tolist()
-        raise NumericsError(f"{what} has {array[tuple(place)]} at {place}", hint="remove or replace such examples")
+        raise NumericsError(f"{what}: {array[tuple(place)]} at {place}", hint="remove or replace such examples")
 
 
 def common_length(arrays: dict[str, np.ndarray]) -> int:

@@ -220,7 +220,8 @@ class Model:
         """Train for `epochs` more epochs; returns the history of all epochs so far.
 
         `x` and `y` are arrays (or lists) of equal length; a tuple or dict of arrays for several inputs or trained outputs.
-        Numbers are converted to the declared dtypes. The order of examples depends on the state's seed and the epoch alone, so
+        Numbers are converted to the declared dtypes; a last axis of one of targets may be there or not: (N,) for an output
+        (N, 1), ids (N, 1) for scores (N, classes). The order of examples depends on the state's seed and the epoch alone, so
         that a resumed run repeats it. `batch_size` is 32 by default; `drop_last` leaves out a last batch that is shorter.
 
         Instead of arrays x is a data set, whose len(x) items x[i] are examples (x, y) or (x, y, weight); or an iterable of

@@ -107,7 +107,8 @@ class Objective:
         return self.graph.outputs[term.index]
 
     def target_type(self, term: Term, targets: np.ndarray, what: str) -> TensorType:
-        """The declared type for the user's targets: ids when they have one axis less than the prediction, else real numbers."""
+        """The declared type for the user's targets: ids when they have one axis less than the prediction, or one number there for
+        several classes; else real numbers."""
         if targets.dtype.kind not in "biuf":
             raise DTypeError(f"{what} are an array of {targets.dtype}", hint="give class ids or real numbers")
         prediction = self.prediction(term).type
@@ -115,7 +116,8 @@ class Objective:
         if ids.rank == real.rank:
             whole = targets.dtype.kind in "biu" or bool(np.all(targets == np.floor(targets)))
             return ids if whole else real
-        return ids if targets.ndim == ids.rank else real
+        column = targets.ndim == real.rank and targets.shape[-1] == 1 != real.shape[-1]
+        return ids if column or targets.ndim == ids.rank else real
 
     def classes(self, class_weight: Any) -> tuple[tuple[float, ...] | None, ...]:
         """The weight of each class for each trained output, from {class: weight}, or that by output name."""
@@ -125,7 +127,7 @@ class Objective:
             raise VerifyError(f"class_weight is {class_weight!r}; it is a dictionary from classes to weights")
         names = [term.name for term in self.terms]
         given = dict.fromkeys(names, class_weight)
-        if not all(is_whole(key) for key in class_weight):
+        if all(isinstance(key, str) for key in class_weight):
             given = for_each_output(class_weight, names, "class_weight")
         return tuple(self._of_classes(term, given.get(term.name)) for term in self.terms)
 

@@ -29,7 +29,8 @@ class FunctionLoss(Loss):
     function: Callable[..., Any] = field(kw_only=True)
 
     def target_type(self, prediction: TensorType, integer: bool) -> TensorType:
-        return TensorType(DType.i64, prediction.shape[:-1]) if integer and prediction.rank else prediction
+        ids = integer and prediction.rank and prediction.shape[-1] != 1
+        return TensorType(DType.i64, prediction.shape[:-1]) if ids else prediction
 
     def each(self, prediction: Value, target: Value) -> Value:
         value = self.function(prediction, target)

@@ -56,8 +56,10 @@ BAD_EXAMPLES: dict[str, tuple[Any, Any, type[GraphnnError], tuple[str, ...]]] = 
     "label-objects": (X, [None] * 23, DTypeError, ("targets", "object")),
     "label-complex": (X, Y + 1j, DTypeError, ("targets", "complex")),
     "label-ragged": (X, [[1, 2], [3]], ShapeError, ("targets", "different lengths")),
-    "label-column": (X, Y[:, None], ShapeError, ("targets", "(23, 1)", "f32[N,3]")),
-    "label-rank": (X, np.zeros((23, 3, 1)), ShapeError, ("targets", "3 axes", "f32[N,3]")),
+    "label-columns": (X, np.zeros((23, 2)), ShapeError, ("targets", "(23, 2)", "axis 1 is 2", "f32[N,3]")),
+    "label-rank": (X, np.zeros((23, 3, 2)), ShapeError, ("targets", "3 axes", "f32[N,3]")),
+    "masked": (np.ma.array(X, mask=X > 0), Y, DTypeError, ("input 'x'", "masked array", "filled")),
+    "label-masked": (X, np.ma.array(Y, mask=Y == 1), DTypeError, ("targets", "masked array", "filled")),
     "label-number": (X, 3, ShapeError, ("targets", "0 axes")),
 }
 

@@ -352,3 +352,34 @@ def test_a_metric_that_does_not_take_the_targets_is_an_error_before_training() -
         model.fit(x, y, verbose=False)
     assert bits(model) == before
     model.fit(x, np.eye(3)[y], verbose=False)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("loss", ["squared_error", lambda p, t: gnn.square(p - t)])
+def test_a_last_axis_of_one_may_be_left_out_of_the_targets(loss: Any, backend: str) -> None:
+    """Numbers (N,) for outputs (N, 1), and the reverse: nothing is broadcast."""
+    x, y = np.random.default_rng(0).normal(size=(9, 4)), np.random.default_rng(1).normal(size=9)
+    found: list[Any] = []
+    for squeezed in (False, True):
+        for targets in (y, y[:, None]):
+            v = gnn.Input((4,), name="x", dtype="f64")
+            out = nn.FullyConnected(1)(v)
+            model = gnn.Model(v, gnn.squeeze(out, -1) if squeezed else out, seed=0, backend=backend)
+            model.compile("sgd(lr=0.1)", loss).fit(x, targets, epochs=2, batch_size=4, verbose=False)
+            found.append((model.history["loss"], bits(model)))
+    assert found[0] == found[1]
+    assert found[2] == found[3]
+    assert found[0][0] == pytest.approx(found[2][0], rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+def test_ids_may_be_a_column(loss: str) -> None:
+    x, ids = examples(23)
+    answers: Any = ids if loss == "cross_entropy" else ids == 1
+    found: list[Any] = []
+    for y in (answers, answers[:, None], answers[:, None].tolist()):
+        v = gnn.Input((4,), name="x")
+        model = gnn.Model(v, nn.FullyConnected(3 if loss == "cross_entropy" else 1)(v), seed=0, backend="numpy")
+        model.compile("adam", loss).fit(x, y, class_weight={1: 3.0}, sample_weight=np.arange(23), verbose=False)
+        found.append((model.history["loss"], bits(model)))
+    assert found[0] == found[1] == found[2]

@@ -162,7 +162,8 @@ def test_weights_by_output() -> None:
     ({"sample_weight": {"x": W}}, ["'x'", "the outputs with a loss are d"]), ({"class_weight": [1, 2]}, ["[1, 2]", "dictionary"]),
     ({"class_weight": {3: 1.0}}, ["class 3", "0 to 2"]), ({"class_weight": {0: -1}}, ["0", "-1"]),
     ({"class_weight": {"a": 1.0}}, ["'a'"]), ({"class_weight": {0: "x"}}, ["'x'"]),
-], ids=range(12))
+    ({"class_weight": {0.0: 1.0}}, ["class 0.0", "0 to 2"]),
+], ids=range(13))
 def test_weights_that_do_not_fit(arguments: dict[str, Any], words: list[str]) -> None:
     model = linear(3).compile("adam", "cross_entropy")
     before = bits(model)
