@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from graphnn.nn.arguments import as_count
 from graphnn.nn.callbacks import EarlyStopping
 from graphnn.nn.layers.dense import FullyConnected
 from graphnn.nn.layers.dropout import Dropout
-from graphnn.nn.model import Input, Model, load
+from graphnn.nn.model import Input, Model
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -125,29 +123,6 @@ class _Estimator(BaseEstimator):
         """The model's output for examples as the user gives them."""
         check_is_fitted(self, "model_")
         return self.model_.predict(validate_data(self, x, reset=False, dtype=[np.float64, np.float32]))
-
-    # ------------------------------------------------------------------------------------------ pickles
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The model as the bytes of its file: graph, weights and what resuming needs, no code."""
-        state: dict[str, Any] = dict(super().__getstate__())  # pyright: ignore[reportArgumentType, reportCallIssue, reportAssignmentType]
-        if "model_" in state:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "model.gnn"
-                self.model_.save(path)
-                state["model_"] = path.read_bytes(), self.model_.backend
-            del state["history_"]
-        return state
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        super().__setstate__(dict(state))
-        if "model_" in state:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "model.gnn"
-                data, backend = state["model_"]
-                path.write_bytes(data)
-                self.model_ = load(path, backend=backend)
-            self.history_ = self.model_.history
 
 
 class GraphnnClassifier(ClassifierMixin, _Estimator):

@@ -310,13 +310,17 @@ def read_activation(spec: str | Mapping[str, Any]) -> Layer:
     return layer
 
 
+def _identity(x: Value) -> Value:                        # a function with a name: layers can be pickled
+    return x
+
+
 def as_activation(activation: Activation) -> Callable[[Value], Value]:
     """The function meant by a text, a dictionary, a layer, a function of a Value, or None (identity).
 
     Raises DescriptionError for anything else.
     """
     if activation is None:
-        return lambda x: x
+        return _identity
     if isinstance(activation, (str, Mapping)):
         return read_activation(activation).call
     if isinstance(activation, type) or not callable(activation):

@@ -16,6 +16,7 @@ from graphnn.ir.modes import trains
 from graphnn.ir.verify import verify
 from graphnn.nn.arguments import as_count
 from graphnn.nn.door import as_declared
+from graphnn.nn.filed import Filed
 from graphnn.nn.history import History
 from graphnn.nn.layer import keep_paths
 from graphnn.nn.weights import weight_values
@@ -24,7 +25,7 @@ from graphnn.runtime.executable import Executable
 from graphnn.runtime.state import State
 
 
-class Bundle:
+class Bundle(Filed):
     """Graphs by name with the state that they share. `bundle["decode"](codes)` runs one; it is compiled at the first use.
 
     `graphs` are the graphs, `state` the arrays, `history` and `epoch` how far training had come. A graph that updates parameters

@@ -22,6 +22,7 @@ from graphnn.nn.batches import Door, input_arrays
 from graphnn.nn.callbacks import Callbacks
 from graphnn.nn.data import check_batch_size
 from graphnn.nn.door import common_length
+from graphnn.nn.filed import Filed
 from graphnn.nn.freezing import Frozen, Part, names_of_parts
 from graphnn.nn.history import History
 from graphnn.nn.objective import Objective
@@ -47,7 +48,7 @@ def Input(shape: Sequence[Size | str], name: str = "input", *, dtype: DTypeLike 
     return placeholder(name, TensorType(as_dtype(dtype), as_shape((batch, *shape))))
 
 
-class Model:
+class Model(Filed):
     """A network from inputs to outputs, with the state that holds its parameters.
 
     `Model(x, y)` makes the parameters' first values (from `seed`, default `gnn.seed`). Models that share layers share
@@ -56,6 +57,8 @@ class Model:
     `outputs` is a value, a sequence, or a mapping from names to values; without names an output has the path of the layer that
     made it, or output_i. `losses` maps names to values of the graph (0-d) that training adds to its loss: regularisers, and
     losses that need no target. What only they read is asked for by fit and evaluate, not by predict.
+
+    Models are pickled and copied (`copy.deepcopy(model)`) as their files: a copy has a state of its own and trains on.
 
     >>> import graphnn as gnn
     >>> from graphnn import nn
@@ -180,7 +183,8 @@ class Model:
 
     def compile(self, optimizer: Optimizer | str | Mapping[str, Any] = "adam", loss: Any = None, metrics: Any = (), *,
                 loss_weights: Any = None, accumulate: int = 1) -> Model:
-        """Say how to train: an optimiser, a loss, metrics to watch. Compiling again starts a fresh optimiser.
+        """Say how to train: an optimiser, a loss, metrics to watch. Compiling again starts a fresh optimiser. Models that share a
+        state need optimisers with names of their own (`nn.Adam(name="critic")`).
 
         A loss is an object, a string, a dictionary, or a function (prediction, target) -> value. With several outputs `loss` is
         one for all, a list, or a dictionary by output name; an output without one (None, or not named) is not trained.
@@ -201,18 +205,28 @@ class Model:
         >>> sorted(model.evaluate(np.ones((5, 4)), {"kind": np.zeros(5, int), "size": np.ones((5, 1))}))
         ['kind_accuracy', 'kind_loss', 'loss', 'size_loss']
         """
+        training = self._training_for(optimizer, loss, metrics, loss_weights, accumulate)
+        kept = {value.name for value in self.whole_graph.inputs}
+        old = set[str]() if self._training is None else self._training.own_states - kept
+        if others := [name for name in self.state.names if name in training.own_states - kept - old]:
+            raise VerifyError(f"compile: the state has {others[0]!r} already, which another optimizer made",
+                              hint='models that share a state need optimizers with names of their own: nn.Adam(name="critic")')
+        self.state.drop([name for name in self.state.names if name in old])
+        self._train_by(training)
+        return self
+
+    def _training_for(self, optimizer: Any, loss: Any, metrics: Any, loss_weights: Any, accumulate: int) -> Training:
         if loss is None and not self.losses:
             raise VerifyError("compile needs a loss", hint="model.compile(optimizer=nn.Adam(), loss=nn.CrossEntropy())")
         objective = Objective(self.whole_graph, self.output_names, self.losses, loss, metrics, loss_weights)
         if not objective.losses:
             raise VerifyError(f"compile: loss is {loss!r}, which names no output with a loss")
-        training = Training(as_optimiser(optimizer), objective, accumulate, self.backend)
-        kept = {value.name for value in self.whole_graph.inputs}
-        self.state.drop([n for n in self.state.names if self._training is not None and n in self._training.own_states - kept])
+        return Training(as_optimiser(optimizer), objective, accumulate, self.backend)
+
+    def _train_by(self, training: Training) -> None:
         for graph in training.examples:                  # the optimiser's states can be set before the first step
             self.state.add(graph)
         self._training = training
-        return self
 
     def fit(self, x: Any, y: Any = None, *, epochs: int = 1, batch_size: int | None = None, validation_data: Any = None,
             shuffle: bool = True, drop_last: bool = False, sample_weight: Any = None, class_weight: Any = None,

@@ -72,7 +72,7 @@ def model_of(cls: type[Model], file: ModelFile, path: str | Path, *, backend: st
             raise VerifyError(f"{unknown[0]!r} is frozen, but not part of the model")
         model.frozen_names = Frozen(params, statistics)
         if file.train is not None:
-            model.compile(**Training.read(file.train))
+            model._train_by(model._training_for(**Training.read(file.train)))
             model.epoch = as_count(file.train["epoch"], "the epoch", 0)
             model.history = History({str(name): [float(v) for v in values] for name, values in file.train["history"].items()})
     except (GraphnnError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:

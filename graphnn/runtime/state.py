@@ -122,6 +122,10 @@ class State:
             self._arrays.update(made)
             self._types.update({name: TensorType.of(array) for name, array in made.items()})
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """A pickle or copy has copies of the arrays; no executable shares it."""
+        return _restored, (self.seed, self.arrays())
+
     def drop(self, names: Iterable[str]) -> None:
         """Forget arrays: an optimiser's slots when a model gets another optimiser. All or none; unknown names are errors."""
         names = list(dict.fromkeys(names))
@@ -247,6 +251,12 @@ class State:
                 self._readers |= self._waiting
                 self._waiting.clear()
             self._turn.notify_all()
+
+
+def _restored(seed: int, arrays: Mapping[str, np.ndarray]) -> State:
+    state = State(seed)
+    state.restore(arrays)
+    return state
 
 
 _all_states: weakref.WeakSet[State] = weakref.WeakSet()

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -200,6 +202,14 @@ def test_called_twice_it_shares_its_parameters(name: str) -> None:
     assert [y.type for y in second] == [y.type for y in first]
     used = gnn.Graph.of("both", values, [*first, *second]).by_role("param")
     assert set(used) <= set(made)
+
+
+@EVERY
+def test_it_can_be_pickled_and_copied(name: str) -> None:
+    layer = applied(name)[0]
+    for other in (pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer)):
+        assert repr(other) == repr(layer)
+        assert [value.type for value in other.parameters] == [value.type for value in layer.parameters]
 
 
 @EVERY

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 import graphnn as gnn
 from graphnn import nn
+from graphnn.errors import UnsupportedError
 from tests.nn.networks import BACKENDS, bits
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +63,32 @@ def test_in_a_new_process(backend: str, tmp_path: Path) -> None:
     assert (done.epoch, done.frozen, done.output_names) == (4, whole.frozen, ("kind", "place"))
     whole.save(tmp_path / "whole.gnn")
     assert (tmp_path / "whole.gnn").read_bytes() == (tmp_path / "done.gnn").read_bytes()
+
+
+COPIES = {"pickle": lambda thing: pickle.loads(pickle.dumps(thing)), "copy": copy.copy, "deepcopy": copy.deepcopy}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("way", COPIES)
+def test_a_pickle_or_copy_goes_on_alone(way: str, backend: str) -> None:
+    whole, half = trained(network(backend), 4), trained(network(backend), 2)
+    before = bits(half)
+    other = COPIES[way](half)
+    assert (type(other), other.backend, other.frozen, bits(other)) == (gnn.Model, backend, half.frozen, before)
+    assert bits(trained(other, 2)) == bits(whole)
+    assert other.history.columns == whole.history.columns
+    assert bits(half) == before
+    assert bits(trained(half, 2)) == bits(whole)
+
+
+def test_a_copy_of_what_no_file_can_hold_is_an_error_that_says_so() -> None:
+    x = gnn.Input((4,), name="x")
+    model = gnn.Model(x, nn.FullyConnected(1)(x), backend="numpy")
+    assert bits(copy.deepcopy(model)) == bits(model)
+    model.compile("adam", lambda p, t: gnn.square(p - t))
+    for way in COPIES.values():
+        with pytest.raises(UnsupportedError, match="a file holds no code"):
+            way(model)
 
 
 def test_both_backends_train_alike() -> None:

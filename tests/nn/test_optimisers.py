@@ -352,3 +352,24 @@ def test_two_optimisers_of_one_kind_clash_in_one_graph() -> None:
     updates = [*nn.SGD().updates([p], [g]), *nn.SGD().updates([q], [g])]
     with pytest.raises(VerifyError, match="two inputs are named 'sgd/lr'"):
         gnn.compile(gnn.Graph.of("step", [g], [gnn.sum(g)], updates=updates))
+
+
+def test_models_that_share_a_state_and_an_optimiser_s_name_are_refused() -> None:
+    """The second would take over the first's learning rate and count of steps, whatever it was compiled with."""
+    x = gnn.Input((2,), name="x")
+    h = nn.FullyConnected(3, name="body")(x)
+    one = gnn.Model(x, nn.FullyConnected(1, name="one")(h), backend="numpy").compile(nn.Adam(0.5), "squared_error")
+    two = gnn.Model(x, nn.FullyConnected(1, name="two")(h), state=one.state, backend="numpy")
+    before = bits(one)
+    with pytest.raises(VerifyError, match="'adam/.*' already") as caught:
+        two.compile(nn.Adam(0.25), "squared_error")
+    assert "names of their own" in notes(caught.value)
+    assert bits(one) == before
+    two.compile(nn.Adam(0.25, name="second"), "squared_error")
+    with pytest.raises(VerifyError, match="already"):
+        one.compile(nn.SGD(name="second"), "squared_error")
+    assert (one.state["adam/lr"], one.state["second/lr"]) == (0.5, 0.25)
+    one.compile(nn.Adam(0.125), "squared_error")
+    two.compile("sgd(lr=0.75)", "squared_error")
+    assert (one.state["adam/lr"], one.state["sgd/lr"]) == (0.125, 0.75)
+    assert not [name for name in one.state.names if name.startswith("second/")]

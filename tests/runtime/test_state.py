@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 
 import numpy as np
@@ -191,6 +193,17 @@ def test_restored_arrays_are_what_a_graph_finds() -> None:
     assert exe().tolist() == [0, 1, 2, 3]
     with pytest.raises(errors.VerifyError, match="'c' as f32\\[4\\]"):
         gnn.compile(counter(shape=(2,)), state=kept)
+
+
+def test_a_pickle_or_copy_has_arrays_of_its_own() -> None:
+    state = State(5)
+    state.restore({"b": np.arange(3.0), "a": np.array(2)})
+    for other in (pickle.loads(pickle.dumps(state)), copy.copy(state), copy.deepcopy(state)):
+        assert (other.seed, other.names) == (5, ("b", "a"))
+        other["b"] = [7, 8, 9]
+        assert state["b"].tolist() == [0, 1, 2]
+        assert other["b"].tolist() == [7, 8, 9]
+        assert other["a"] == 2
 
 
 def test_a_resumed_run_is_bit_identical() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -91,6 +93,20 @@ def test_training_resumes_in_the_middle_of_an_epoch_bit_for_bit(tmp_path: Path, 
     resumed.fit(X, Y, epochs=3)
     assert arrays(resumed) == arrays(whole)
     assert resumed.history.columns == whole.history.columns
+
+
+def test_a_pickle_or_copy_is_made_of_the_file() -> None:
+    line = Line(seed=2, backend="numpy")
+    line.fit(X, Y, epochs=2)
+    before = arrays(line)
+    for other in (pickle.loads(pickle.dumps(line)), copy.deepcopy(line)):
+        assert isinstance(other, Line)
+        assert other.backend == "numpy"
+        other.fit(X, Y, epochs=1)
+        assert arrays(line) == before
+        assert arrays(other) != before
+    line.fit(X, Y, epochs=1)
+    assert arrays(line) == arrays(other)
 
 
 def test_a_fit_that_was_interrupted_goes_on_where_it_was() -> None:

@@ -37,6 +37,16 @@ class PerGate:
         return np.concatenate([self.first(one, dtype, rng) for _ in range(self.gates)], axis=-1)
 
 
+@dataclass(frozen=True)
+class ForgetBias:
+    """The first bias of an LSTM's gates i, f, g, o: f's is `value`, the others' 0."""
+
+    value: float
+
+    def __call__(self, shape: tuple[int, ...], dtype: DTypeOf, rng: np.random.Generator) -> np.ndarray:
+        return np.repeat(np.array([0.0, self.value, 0.0, 0.0], dtype), shape[0] // 4)
+
+
 class _Cell(Cell):
     """One step of a recurrence whose result is its first state."""
 
@@ -172,10 +182,7 @@ class LSTMCell(_Cell):
         self._activate, self._gate = as_activation(self.activation), as_activation(self.gate_activation)
 
     def first_bias(self) -> Initializer:
-        def forget(shape: tuple[int, ...], dtype: DTypeOf, rng: np.random.Generator) -> np.ndarray:
-            return np.repeat(np.array([0.0, self.forget_bias, 0.0, 0.0], dtype), shape[0] // 4)
-
-        return forget
+        return ForgetBias(self.forget_bias)
 
     def update(self, projected: Value, states: States) -> States:
         h, c = states
