@@ -11,6 +11,7 @@ from html import escape
 from itertools import pairwise
 from pathlib import Path
 
+from graphnn.errors import UnsupportedError
 from graphnn.inspect.blocks import LABEL_SIZE, Box
 from graphnn.inspect.cards import CHIP_GAP, CHIP_HEIGHT, CHIP_SIZE, LIST_SIZE, MINI_SIZE, NAME_SIZE, PAD, TYPE_SIZE, Card, clean
 from graphnn.inspect.figures import bytes_text, count_text, total, try_flops
@@ -83,7 +84,9 @@ def svg(graph: Graph) -> str:
 
 
 def draw(graph: Graph, path: str | Path) -> None:
-    """Write the drawing of a graph to an SVG file."""
+    """Write the drawing of a graph to an SVG file. Raises UnsupportedError for the name of a file of another kind."""
+    if Path(path).suffix.lower() not in (".svg", ""):
+        raise UnsupportedError(f"drawings are SVG; {path} names a file of another kind", hint="give it the ending .svg")
     Path(path).write_text(svg(graph), encoding="utf-8")
 
 

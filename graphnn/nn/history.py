@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,12 @@ class History:
     def __contains__(self, name: str) -> bool:
         return name in self.columns
 
+    def __iter__(self) -> Iterator[str]:
+        """The names of the columns."""
+        return iter(self.columns)
+
     def __len__(self) -> int:
+        """How many epochs."""
         return max((len(values) for values in self.columns.values()), default=0)
 
     def last(self) -> dict[str, float]:

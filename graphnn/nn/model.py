@@ -27,7 +27,7 @@ from graphnn.nn.freezing import Frozen, Part, names_of_parts
 from graphnn.nn.history import History
 from graphnn.nn.objective import Objective
 from graphnn.nn.optimisers import Optimizer, as_optimiser
-from graphnn.nn.outputs import Outputs, named_outputs, named_values
+from graphnn.nn.outputs import Outputs, given_values, named_outputs, named_values
 from graphnn.nn.sources import Arrays, as_source, as_validation
 from graphnn.nn.training import Training
 from graphnn.runtime.compile import BACKENDS, compile_graph
@@ -76,7 +76,7 @@ class Model(Filed):
 
     def __init__(self, inputs: Value | Sequence[Value], outputs: Outputs, *, losses: Mapping[str, Value] | None = None,
                  name: str = "model", state: State | None = None, seed: int | None = None, backend: str = "numba") -> None:
-        given = (inputs,) if isinstance(inputs, Value) else tuple(inputs)
+        given = given_values(inputs)
         made, extra = named_outputs(outputs), named_values({} if losses is None else losses, "loss")
         whole = Graph.of(name, given, [*made.values(), *extra.values()])
         graph = Graph.of(name, given, list(made.values())) if extra else whole

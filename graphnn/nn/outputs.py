@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from graphnn.errors import VerifyError
@@ -15,13 +15,21 @@ def named_outputs(outputs: Outputs) -> dict[str, Value]:
     """Outputs by name: the mapping's names; else the path of the layer that made it, where no other has that; else output_i."""
     if isinstance(outputs, Mapping):
         return named_values(outputs, "output")
-    values = (outputs,) if isinstance(outputs, Value) else tuple(outputs)
-    paths = ["" if role_of(value) else value.node.loc.scope for value in values if isinstance(value, Value)]
+    values = given_values(outputs)
+    if not values:
+        raise VerifyError("the model has no outputs")
+    paths = ["" if role_of(value) else value.node.loc.scope for value in values]
     names = [path if path and paths.count(path) == 1 else f"output_{i}" for i, path in enumerate(paths)]
-    if len(names) != len(values) or not values:
-        wrong = next((value for value in values if not isinstance(value, Value)), "nothing")
-        raise VerifyError(f"{wrong!r} is no output; give symbolic values")
     return dict(zip(names, values, strict=True))
+
+
+def given_values(given: Value | Sequence[Value]) -> tuple[Value, ...]:
+    """The values that are given, one or a sequence. Raises VerifyError for what is neither."""
+    values = tuple(given) if isinstance(given, Iterable) and not isinstance(given, Value) else (given,)
+    if wrong := [value for value in values if not isinstance(value, Value)]:
+        raise VerifyError(f"{type(wrong[0]).__name__} {wrong[0]!r} is no symbolic value",
+                          hint="gnn.Input makes one, and layers others")
+    return values
 
 
 def named_values(values: Any, what: str) -> dict[str, Value]:

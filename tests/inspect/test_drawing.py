@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from graphnn import ir
+from graphnn.errors import UnsupportedError
 from graphnn.inspect.blocks import lane_of
 from graphnn.inspect.drawing import draw, svg
 from graphnn.inspect.page import arrange
@@ -220,3 +221,10 @@ def test_drawing_twice_gives_the_same_text(tmp_path: Path) -> None:
     graph = training()
     draw(graph, tmp_path / "g.svg")
     assert (tmp_path / "g.svg").read_text(encoding="utf-8") == svg(graph)
+
+
+def test_a_file_of_another_kind_is_not_written(tmp_path: Path) -> None:
+    for name in ("g.png", "g.PDF"):
+        with pytest.raises(UnsupportedError, match=name):
+            draw(training(), tmp_path / name)
+    assert not list(tmp_path.iterdir())

@@ -46,10 +46,14 @@ def test_names_of_outputs() -> None:
     assert gnn.Model(x, [h, nn.Softmax(name="head/soft")(h)]).output_names == ("fully_connected", "head/soft")
     assert gnn.Model(x, [y, x, h, h]).output_names == ("output_0", "output_1", "output_2", "output_3")
     assert forked().predict(X, as_dict=True).keys() == {"kind", "place"}
-    for outputs, words in (({"a b": h}, "'a b'"), ({"a": 3}, "'a' is a int"), ({}, "no outputs"), ([], "nothing"), ([3], "3")):
+    for outputs, words in (({"a b": h}, "'a b'"), ({"a": 3}, "'a' is a int"), ({}, "no outputs"), ([], "no outputs"),
+                           ([3], "int 3"), (3, "int 3")):
         with pytest.raises(VerifyError) as caught:
             gnn.Model(x, outputs)  # type: ignore[arg-type]
         assert words in notes(caught.value)
+    for inputs in (3, "x", {"x": x}):
+        with pytest.raises(VerifyError, match="no symbolic value"):
+            gnn.Model(inputs, h)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -31,7 +31,8 @@ def test_rows_and_columns() -> None:
     history.amend({"lr": 0.01, "loss": 5})
     np.testing.assert_array_equal(history["lr"], [math.nan, math.nan, 0.01])
     assert (len(history), history.last()["loss"]) == (3, 5.0)
-    assert list(history.columns)[-1] == "lr"
+    assert list(history) == list(history.columns)
+    assert list(history)[-1] == "lr"
     assert "3 epochs" in repr(history)
     assert repr(nn.History()) == "<History of 0 epochs: empty>"
     assert nn.History().last() == {}

@@ -361,7 +361,7 @@ def test_models_that_share_a_state_and_an_optimiser_s_name_are_refused() -> None
     one = gnn.Model(x, nn.FullyConnected(1, name="one")(h), backend="numpy").compile(nn.Adam(0.5), "squared_error")
     two = gnn.Model(x, nn.FullyConnected(1, name="two")(h), state=one.state, backend="numpy")
     before = bits(one)
-    with pytest.raises(VerifyError, match="'adam/.*' already") as caught:
+    with pytest.raises(VerifyError, match=r"'adam/.*' already") as caught:
         two.compile(nn.Adam(0.25), "squared_error")
     assert "names of their own" in notes(caught.value)
     assert bits(one) == before
