@@ -25,7 +25,7 @@ def as_declared(array: Any, declared: TensorType, what: str) -> np.ndarray:
                          hint=_rank_hint(given, declared))
     for axis, (size, actual) in enumerate(zip(declared.shape, given.shape, strict=True)):
         if not isinstance(size, Dim) and size != actual:
-            raise ShapeError(f"{what}: shape {given.shape}, of which axis {axis} is {actual}; declared {declared}")
+            raise ShapeError(f"{what}: shape {given.shape}, axis {axis} is {actual}, declared {declared}")
     return given
 
 
