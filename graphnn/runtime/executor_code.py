@@ -188,10 +188,14 @@ def walk(timed: bool) -> Kernel:
 
 
 def lead() -> Kernel:
-    """`lead(board, control, threads)`: announce a run, do the caller's share, take the announcement back."""
+    """`lead(board, control, threads)`: announce a run, do the caller's share, take the announcement back.
+
+    The caller wakes workers 1 and 2, and worker w wakes 2 w + 1 and 2 w + 2: a wake-up is a call to the system, and for
+    many workers one after the other they would take longer than the run.
+    """
     from graphnn.runtime import intrinsics as k
 
-    fence = _full_fence()
+    fence, wake = _full_fence(), _wake()
 
     def kernel(board, control, threads):
         table = k.slots(control)
@@ -203,9 +207,7 @@ def lead() -> Kernel:
         k.store_release(k.address_of(board, THREADS), threads)
         k.store_release(here, epoch + 2)
         fence()
-        for worker in range(1, threads):
-            if k.compare_and_swap(k.address_of(board, SLOTS + SLOT_WORDS * worker + PARKED), 1, 0) != 0:
-                k.call_kernel(board[POST], board[SLOTS + SLOT_WORDS * worker + GATE], 1, 0)
+        wake(board, 1, threads)
         k.call_kernel(board[WALK], control, 0, run)
         k.atomic_add(here, 1)
         k.store_release(k.address_of(board, TABLE), 0)
@@ -240,7 +242,7 @@ def serve() -> Kernel:
     """
     from graphnn.runtime import intrinsics as k
 
-    fence = _full_fence()
+    fence, wake = _full_fence(), _wake()
 
     def kernel(board, worker, unused):
         here, slot = k.address_of(board, EPOCH), SLOTS + SLOT_WORDS * worker
@@ -259,6 +261,7 @@ def serve() -> Kernel:
                     k.store_release(mine, control)
                     fence()
                     if k.load_acquire(here) == epoch:
+                        wake(board, 2 * worker + 1, threads)
                         k.call_kernel(board[WALK], control, worker, run)
                         seen, pauses = epoch, 0
                     k.store_release(mine, 0)
@@ -363,6 +366,21 @@ def _ticks():
         return types.int64(), emit
 
     return read
+
+
+def _wake():
+    """`wake(board, worker, threads)`: end the sleep of that worker and of the next one, where they sleep and take part."""
+    from graphnn.runtime import intrinsics as k
+
+    @k.inline
+    def wake(board, worker, threads):
+        for sleeper in range(worker, worker + 2):
+            slot = SLOTS + SLOT_WORDS * sleeper
+            if sleeper < threads and k.load_acquire(k.address_of(board, slot + PARKED)) != 0:
+                if k.compare_and_swap(k.address_of(board, slot + PARKED), 1, 0) != 0:
+                    k.call_kernel(board[POST], board[slot + GATE], 1, 0)
+
+    return wake
 
 
 def _full_fence():
