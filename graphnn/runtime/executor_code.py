@@ -376,9 +376,9 @@ def _wake():
     def wake(board, worker, threads):
         for sleeper in range(worker, worker + 2):
             slot = SLOTS + SLOT_WORDS * sleeper
-            if sleeper < threads and k.load_acquire(k.address_of(board, slot + PARKED)) != 0:
-                if k.compare_and_swap(k.address_of(board, slot + PARKED), 1, 0) != 0:
-                    k.call_kernel(board[POST], board[slot + GATE], 1, 0)
+            parked = k.address_of(board, slot + PARKED)
+            if sleeper < threads and k.load_acquire(parked) != 0 and k.compare_and_swap(parked, 1, 0) != 0:
+                k.call_kernel(board[POST], board[slot + GATE], 1, 0)
 
     return wake
 
