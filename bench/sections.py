@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bench import determinism, digits_accuracy, kernels, memory, predict, rbm, sparse, startup, training, vae
+from bench import determinism, digits_accuracy, images, kernels, memory, predict, rbm, sparse, startup, training, vae
 from bench.figures import Figure
 
 SECTIONS: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -17,6 +17,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Figure]]] = {
     "memory": memory.figures,
     "determinism": determinism.figures,
     "digits_accuracy": digits_accuracy.figures,
+    "images": images.figures,
     "vae": vae.figures,
     "rbm": rbm.figures,
     "sparse": sparse.figures,

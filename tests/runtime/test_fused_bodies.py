@@ -83,6 +83,12 @@ def test_much_folded_to_little_is_split_into_chunks(shape, axis):
         check(fused([output], [x]), [normal(shape)])
 
 
+def test_results_that_follow_from_no_reduction_stand_beside_chunks():
+    x, row = placeholder("x", "f32[N,C]"), placeholder("r", "f32[C]")
+    bench = check(fused([r.sum(x * row, 0), ir.tanh(row), x - row], [x, row]), [normal((5000, 70)), normal(70)])
+    assert len(bench.rows) == 4, "a partial sum, its end, the row, the full-size result"
+
+
 def test_the_backward_of_layer_norm_is_one_kernel():
     x, scale, dy = placeholder("x", "f32[N,T,C]"), placeholder("g", "f32[C]"), placeholder("dy", "f32[N,T,C]")
     mean = r.mean(x, 2, True)

@@ -148,7 +148,15 @@ class GroupNorm(Layer):
         self.offset = self.param("bias", (channels,), zeros, dtype=x.dtype) if self.affine else None
 
     def call(self, x: Value) -> Value:
-        apart = ir.reshape(x, (*x.shape[:-1], self.groups, x.shape[-1] // self.groups))
-        axes = (*range(1, x.rank - 1), x.rank)                 # every position, and the channels of one group
-        y = ir.reshape(normalised(apart, axes, self.eps), x.shape)
+        centred = x - self._group_mean(x)
+        y = centred * ir.rsqrt(self._group_mean(centred * centred) + self.eps)
         return y if self.weight is None or self.offset is None else y * self.weight + self.offset
+
+    def _group_mean(self, x: Value) -> Value:
+        """The mean over every position and the channels of one group, (N, 1, ..., C). Positions come first, while channels lie
+        side by side in memory: the few of a group would make short loops of all work."""
+        each = ir.mean(x, tuple(range(1, x.rank - 1)), keepdims=True) if x.rank > 2 else x
+        channels = x.shape[-1] // self.groups
+        apart = ir.reshape(each, (*each.shape[:-1], self.groups, channels))
+        mean = ir.mean(apart, -1, keepdims=True)
+        return ir.reshape(ir.expand(mean, apart.shape), each.shape)

@@ -287,9 +287,9 @@ def _staged_rows(plan: Layout, steps: Sequence[Step], job: _Job, at: Lowering, c
         numbers = tuple(i for i, operand in enumerate(ins) if not isinstance(operand, Address))
         if step.kind == "partial":
             rows.append(_reduction_row(_reduction(step.body, numbers, True), inner, chunks=chunks, length=length))
-        elif step.kind == "finish":
+        elif step.kind == "finish" and _layout(step.body, numbers).reduced:
             rows.append(_reduction_row(_reduction(step.body, numbers, False), inner))
-        else:
+        else:                       # full-size outputs, or kept ones that follow from no reduction
             rows += _map_rows(_map(step.body, numbers, False), inner)
     return rows
 
