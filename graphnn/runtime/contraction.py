@@ -33,10 +33,10 @@ LOOP_SLOTS = 12
 class TileSet:
     """The register tiles of one dtype on one instruction set.
 
-    `panel` is the vectors in a packed panel of B, which is the width of a tile. Tiles of up to 4 rows also come twice, of
-    up to 2 rows four times as wide: a panel alone would leave too few independent sums to hide the latency of a
-    multiply-add. `masked`: the vectors of a tile's last panel may be partial or empty, by masked loads and stores (worth it
-    only where these are single instructions).
+    `panel` is the vectors in a packed panel of B, which is the width of a tile. Tiles also come half as wide, for columns that
+    fill no more, and those of up to 4 rows twice, of up to 2 rows four times as wide: a panel alone would leave too few
+    independent sums to hide the latency of a multiply-add. `masked`: the vectors of a tile's last panel may be partial or
+    empty, by masked loads and stores (worth it only where these are single instructions).
     """
 
     dtype: str
@@ -50,7 +50,7 @@ class TileSet:
         """The widths, in vectors, of the tiles of this height."""
         # The sums, one side of the product and a vector of the other must fit the registers.
         fits = [w * self.panel for w in (2, 4) if height <= 8 // w and height * w * self.panel + height < self.registers]
-        return (self.panel, *fits)
+        return (self.panel // 2, self.panel, *fits)
 
 
 def _splat(b: Any, scalar: Any, vector: ir.VectorType) -> Any:

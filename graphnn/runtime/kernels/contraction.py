@@ -83,6 +83,11 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
                     for r2 in range(n2):
                         k.memcpy(to + r2 * panel_bytes, at + r2 * step2, panel_bytes)
                     done = n2
+                elif col == size:
+                    for r2 in range(n2):
+                        k.memcpy(to + r2 * panel_bytes, at + r2 * step2, cols * size)
+                        k.memset0(to + r2 * panel_bytes + cols * size, (panel - cols) * size)
+                    done = n2
                 elif step2 == size:
                     whole = cols - k.urem(cols, lanes)
                     done = n2 - k.urem(n2, lanes)
@@ -150,7 +155,9 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
         done = 0
         while done < cols:
             width = vectors
-            if rows <= wide4 and cols - done > 3 * panel:
+            if cols - done <= lanes:
+                width = vectors // 2
+            elif rows <= wide4 and cols - done > 3 * panel:
                 width = 4 * vectors
             elif rows <= wide2 and cols - done > panel:
                 width = 2 * vectors
