@@ -100,6 +100,11 @@ def test_any_stride_dilation_padding_and_groups(dtype):
         Convolution(1, 9, 9, 4, 2, 2, 4, stride=(3, 3)),
         Convolution(2, 8, 8, 6, 3, 3, 6, padding=(1, 1, 1, 1), groups=6),
         Convolution(1, 2, 2, 3, 3, 3, 5, padding=(4, 4, 4, 4)),
+        Convolution(2, 21, 33, 19, 3, 3, 1, padding=(1, 1, 1, 1)),
+        Convolution(1, 9, 40, 34, 3, 2, 2, dilation=(2, 5), padding=(2, 0, 9, 1)),
+        Convolution(2, 12, 20, 6, 3, 3, 4, padding=(1, 2, 0, 1), groups=2),
+        Convolution(1, 1, 300, 16, 1, 3, 1, dilation=(1, 30), padding=(0, 0, 60, 0)),
+        Convolution(2, 18, 17, 1, 4, 4, 33, (2, 2), padding=(1, 1, 1, 1)),
     ],
     ids=str,
 )
@@ -129,6 +134,7 @@ THREADED = [
     Convolution(2, 30, 30, 48, 3, 3, 48, padding=(1, 1, 1, 1), groups=48),
     Convolution(6, 20, 20, 16, 3, 3, 40, padding=(1, 1, 1, 1)),
     Convolution(2, 30, 41, 8, 5, 5, 48, (2, 2), groups=2),
+    Convolution(8, 60, 60, 40, 3, 3, 2, padding=(1, 1, 1, 1)),
 ]
 
 
@@ -159,6 +165,8 @@ EPILOGUES = [
     Convolution(6, 20, 20, 16, 3, 3, 40, padding=(1, 1, 1, 1)),
     Convolution(2, 9, 9, 3, 2, 2, 5, dilation=(2, 2)),
     Convolution(2, 7, 8, 5, 3, 3, 5, (2, 1), groups=5),
+    Convolution(3, 9, 23, 17, 3, 3, 1, padding=(1, 1, 1, 1)),
+    Convolution(2, 10, 21, 9, 2, 2, 3, padding=(1, 0, 1, 0), groups=3),
 ]
 
 
