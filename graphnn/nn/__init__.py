@@ -19,6 +19,7 @@ from graphnn.nn.activations import (
     SoftPlus,
     Tanh,
 )
+from graphnn.nn.bundle import Bundle
 from graphnn.nn.callbacks import (
     Callback,
     CSVLogger,

@@ -33,7 +33,7 @@ class Bundle(Filed):
     made it.
 
     >>> import graphnn as gnn
-    >>> from graphnn.nn.bundle import Bundle
+    >>> from graphnn.nn import Bundle
     >>> x = gnn.Input((), name="x")
     >>> w = gnn.parameter("w", (), gnn.nn.Ones())
     >>> graphs = {"scaled": gnn.Graph.of("scaled", [x], [w * x]), "grow": gnn.Graph.of("grow", [], [w], updates=[(w, w + 1.0)])}
