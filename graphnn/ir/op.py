@@ -61,6 +61,7 @@ class Op:
     fusion: ClassVar[Fusion] = Fusion.OPAQUE
     view_of: ClassVar[int | None] = None          # the input whose very bytes are the output: reshape
     may_fail: ClassVar[bool] = False              # a run may end at it: it comes before any state is written
+    checks_first: ClassVar[bool] = False          # it may fail only before its first write, so it may work in a state's memory
     registry: ClassVar[dict[str, type[Op]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -137,6 +137,10 @@ def _place_results(
     results = {root.get(v, v) for v in graph.results}
     last_check = max((i for i, node in enumerate(graph.nodes) if checks_range(node)), default=-1)
 
+    def checked(node: Node) -> bool:
+        """Whether all checks of the graph come before the node's first write: a call that fails leaves states as they were."""
+        return position[node] >= last_check + (not node.op.checks_first)
+
     def finish(value: Value, slot: Slot) -> None:
         source = root.get(value, value)
         if source in staged and slot.kind == "output" and staged[source] not in fixed:
@@ -145,8 +149,7 @@ def _place_results(
             last.append((staged[source], slot))
         elif source not in fixed and (
             slot.kind != "state"
-            or (position[source.node] > last_check  # a call that fails leaves states as they were
-                and _all_read_before(graph, source, slot.index, root, readers, position))
+            or (checked(source.node) and _all_read_before(graph, source, slot.index, root, readers, position))
         ):
             fixed[source] = slot
             if slot.kind == "state":
@@ -161,7 +164,7 @@ def _place_results(
             before = root.get(node.inputs[j], node.inputs[j])
             if (before.type == value.type and before not in fixed and before not in results
                     and set(readers[before]) == {position[node]} and _in_step(node, value.index, before, root)
-                    and position[before.node] > last_check
+                    and checked(before.node)
                     and _all_read_before(graph, before, slot.index, root, readers, position)):
                 fixed[before] = slot
                 return chain(before, slot)

@@ -162,6 +162,22 @@ def test_a_state_is_not_written_before_the_last_range_check() -> None:
     assert planned(last, N=3).slot(new).kind == "state"
 
 
+def test_a_node_that_checks_before_it_writes_may_be_the_last_check_and_write_a_state() -> None:
+    names = {"bias": "f32[5]", "offset": "f32[5]", "words": "i32[N]", "left": "i32[N]", "right": "i32[N]", "targets": "i32[N,2]",
+             "labels": "f32[N,2]", "lr": "f32[]"}
+    given = [placeholder(*named) for named in names.items()]
+    inside, outside = parameter("inside", (9, 4)), parameter("outside", (5, 4))
+    new_inside, new_outside, _, loss = gnn.word_vector_steps(inside, outside, *given, chunk=4, window=2)
+
+    def kinds(outputs: list[Value]) -> list[str]:
+        plan = planned(Graph.of("words", given, outputs, updates=[(inside, new_inside), (outside, new_outside)]), N=8)
+        return [plan.slot(value).kind for value in (new_inside, new_outside)]
+
+    assert kinds([gnn.sum(loss)]) == ["state", "state"]
+    later = gnn.gather(parameter("table", (9, 4)), gnn.cast(gnn.argmax(gnn.reshape(loss, (1, "N"))), "i64"))
+    assert kinds([later]) == ["arena", "arena"]                           # this checks ids after the steps
+
+
 def test_row_updates_of_one_state_are_all_made_in_its_memory() -> None:
     given = [("ids", "i64[N]"), ("other", "i64[2]"), ("g", "f32[N,4]"), ("h", "f32[2,4]")]
     ids, other, g, h = inputs = [placeholder(*named) for named in given]

@@ -114,6 +114,7 @@ class WordVectorSteps(Op):
     name = "word_vector_steps"
     fusion = Fusion.OPAQUE
     may_fail = True
+    checks_first = True
     chunk: int
     window: int
     pooled: bool
