@@ -30,3 +30,29 @@ def one_transpose(dtype: str, lanes: int):
         return 0
 
     return kernel
+
+
+def one_row_sum(dtype: str, lanes: int):
+    """Arguments: to, factors, rows, count, n, whether to add."""
+    from graphnn.runtime.row_sums import row_sums_call
+
+    sums = row_sums_call(dtype, lanes)
+
+    def kernel(args, index, scratch):
+        sums(args[0], args[1], args[2], args[3], args[4], args[5])
+        return 0
+
+    return kernel
+
+
+def row_products(dtype: str, lanes: int):
+    """Arguments: x, rows, n, to."""
+    from graphnn.runtime.row_sums import row_dots_call
+
+    dots = row_dots_call(dtype, lanes)
+
+    def kernel(args, index, scratch):
+        dots(args[0], args[1], args[2], args[3])
+        return 0
+
+    return kernel

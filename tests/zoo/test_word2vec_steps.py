@@ -147,6 +147,26 @@ def test_ids_and_windows_out_of_range_are_errors_and_the_state_stays(backend: st
             steps(broken(**changes), backend, chunk=4, window=1)
 
 
+def test_a_run_that_fails_leaves_tables_alone_that_are_updated_in_their_own_memory() -> None:
+    given = text(40)
+    tables = {name: given.pop(name) for name in ("inputs", "outputs")}
+    values = {name: gnn.placeholder(name, gnn.TensorType.of(array)) for name, array in given.items()}
+    states = [gnn.state(name, x.shape, lambda shape, dtype, rng, x=x: x, dtype="f64") for name, x in tables.items()]
+    new_inputs, new_outputs, _, losses = gnn.word_vector_steps(*states, *values.values(), chunk=8, window=3)
+    updates = list(zip(states, (new_inputs, new_outputs), strict=True))
+    exe = gnn.compile(gnn.Graph.of("steps", list(values.values()), [losses], updates=updates))
+    exe.lower()
+    assert all(node is not None for node in exe.plan.row_nodes)              # no row copies a table to its state
+    with pytest.raises(NumericsError, match="target"):
+        exe(**given | {"targets": np.where(np.arange(40)[:, None] == 39, C, given["targets"]).astype(np.int32)})
+    for name, x in tables.items():
+        np.testing.assert_array_equal(exe.state[name], x)
+    exe(**given)
+    expected = steps(tables | given, chunk=8, window=3)
+    for name, e in zip(tables, expected, strict=False):
+        np.testing.assert_allclose(exe.state[name], e, rtol=1e-12, atol=1e-13)
+
+
 def test_types_that_do_not_fit_are_refused() -> None:
     given = text(5)
     with pytest.raises(ShapeError, match="labels"):

@@ -22,7 +22,7 @@ from graphnn.zoo.word2vec.vectors import Words, WordVectors
 from graphnn.zoo.word2vec.vocabulary import ENGLISH, Vocabulary, choose
 
 BLOCK = 1 << 14                                          # words a call of the step
-LARGEST_STEP = 128
+LARGEST_STEP = 256
 RANKED = 512                                             # examples that evaluate ranks at once
 
 
@@ -46,7 +46,7 @@ class Word2Vec(Network):
       `stop_words` (a collection, or "english"). All other words are left out of the text. Of a word that makes up a part f of the
       text only a part sqrt(t / f) + t / f is kept, anew in each epoch, with t = `subsample`; 0 keeps all.
     - The learning rate falls linearly from `lr` to `min_lr` over `epochs` epochs. `step_words` words of the text make one step
-      of gradient descent, at the sum of their losses; None takes the most, up to 128, with which a frequent word stays stable.
+      of gradient descent, at the sum of their losses; None takes the most, up to 256, with which a frequent word stays stable.
     - `init` gives the first input vectors; by default they are uniform in [-1 / dim, 1 / dim). The output vectors start as 0.
 
     All that is random follows from `seed`, and is the same for any number of threads. Reported losses are means over examples:
@@ -133,7 +133,7 @@ class Word2Vec(Network):
             often = max(part * (1 + self.negatives), self.negatives * float(vocabulary.noise(self.noise_exponent).max()))
         contexts = self.window + 1 if self.skip_gram else 1
         # Measured: from about 2.5 / (lr * often * contexts) words on, training diverges.
-        words = int(np.clip(0.6 / max(self.lr * often * contexts, 1e-9), 1, LARGEST_STEP))
+        words = int(np.clip(1.0 / max(self.lr * often * contexts, 1e-9), 1, LARGEST_STEP))
         return words - words % 16 if words > 16 else words
 
     def _known(self) -> Vocabulary:
