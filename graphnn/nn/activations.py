@@ -14,6 +14,7 @@ from typing import Any
 from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
+from graphnn.ir.ops.composed import GELU_IS_LINEAR
 from graphnn.nn.arguments import is_number, is_whole
 from graphnn.nn.described import DescriptionError, describe, make
 from graphnn.nn.layer import Layer, snake_case
@@ -21,8 +22,8 @@ from graphnn.nn.layer import Layer, snake_case
 # Klambauer et al., 2017: with them, mean 0 and variance 1 are kept.
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
-# From here on erf(x / sqrt(2)) and tanh(sqrt(2 / pi) (x + 0.044715 x^3)) are 1, in float64, and their derivatives below 1e-21.
-GELU_IS_LINEAR = 10.0
+# Below the first tanh(log(1 + exp(x))) is 0, from the second on it is 1, in float64; so are their derivatives.
+MISH_IS_ZERO, MISH_IS_LINEAR = -1000.0, 40.0
 
 
 class ActivationLayer(Layer):
@@ -250,10 +251,14 @@ class GELU(ActivationLayer):
             raise ShapeError(f"GELU: approximate is {self.approximate!r}; it is 'none' or 'tanh'")
 
     def call(self, x: Value) -> Value:
-        z = ir.clip(x, -GELU_IS_LINEAR, GELU_IS_LINEAR)             # its powers overflow for no x
         if self.approximate == "none":
-            return 0.5 * x * (1.0 + ir.erf(z * math.sqrt(0.5)))
-        return 0.5 * x * (1.0 + ir.tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * (z * z * z))))
+            return ir.gelu(x)
+        # (1 + tanh(u)) / 2 = sigmoid(2 u), of |u| turned negative: derivatives lose no digits where it is nearly 1.
+        positive = ir.greater(x, 0.0)
+        z = ir.clip(x, -GELU_IS_LINEAR, GELU_IS_LINEAR)                     # its powers overflow for no x
+        twice_u = math.sqrt(8.0 / math.pi) * (z + 0.044715 * (z * z * z))
+        rest = x * ir.sigmoid(ir.where(positive, -twice_u, twice_u))
+        return ir.where(positive, x - rest, rest)
 
 
 @dataclass(eq=False)
@@ -277,7 +282,12 @@ class Mish(ActivationLayer):
     """
 
     def call(self, x: Value) -> Value:
-        return x * ir.tanh(ir.softplus(x))
+        # tanh(log(1 + e)) = n / (n + 2) = 1 - r for n = e (e + 2), r = 2 / (n + 2): nothing overflows, and no digits are lost
+        # where it is nearly 1.
+        e = ir.exp(ir.clip(x, MISH_IS_ZERO, MISH_IS_LINEAR))
+        n = e * (e + 2.0)
+        r = 2.0 / (n + 2.0)
+        return ir.where(ir.greater(x, 0.0), x - x * r, 0.5 * x * (n * r))
 
 
 @dataclass(eq=False)

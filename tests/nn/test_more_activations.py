@@ -105,7 +105,7 @@ POINTS = np.array([-1e4, -100, -41, -39, -12, -9.5, -5, -3, -2.75, -2.5, -1, -0.
 
 @pytest.mark.parametrize("text", CASES)
 def test_values_and_two_derivatives(text: str) -> None:
-    for backend, real, close in (("numpy", np.float64, 1e-12), ("numba", np.float32, 4e-6)):
+    for backend, real, close in (("numpy", np.float64, 1e-14), ("numba", np.float32, 6e-7)):
         x = gnn.Input((), name="x", dtype="f64" if real is np.float64 else "f32")
         y = read_activation(text)(x)
         (first,) = gnn.gradients(gnn.sum(y), [x])
@@ -135,8 +135,8 @@ def test_no_finite_number_makes_a_nan(text: str) -> None:
         y = read_activation(text)(x)
         (first,) = gnn.gradients(gnn.sum(y), [x])
         (second,) = gnn.gradients(gnn.sum(first * 1.0), [x])
-        largest = np.finfo(real).max / 4
-        points = np.array([-largest, -1e19, -1e13, 1e13, 1e19, largest], real)
+        largest = np.finfo(real).max / (2.5 if text.startswith("affine") else 1.1)             # its slope; SELU's
+        points = np.array([-largest, -1e19, -1e13, -50, 50, 1e13, 1e19, largest], real)
         for result in gnn.compile(gnn.Graph.of("derivatives", [x], [y, first, second]), backend="numba")(points):
             assert np.isfinite(result).all(), (real, result)
 

@@ -11,6 +11,9 @@ from graphnn.ir.ops.operands import Operand, operands
 # log(1 + exp(x)) - x = exp(-x) < ulp(x) / 2 from here on, in float64.
 SOFTPLUS_IS_LINEAR = 40.0
 
+# From here on erf(x / sqrt(2)) and tanh(sqrt(2 / pi) (x + 0.044715 x^3)) are 1, in float64, and gelu(-x) is 0 in float32.
+GELU_IS_LINEAR = 25.0
+
 
 def square(x: Value) -> Value:
     """x * x."""
@@ -45,7 +48,8 @@ def log_sigmoid(x: Value) -> Value:
 
 def gelu(x: Value) -> Value:
     """x times the normal distribution function of x: x / 2 * (1 + erf(x / sqrt(2)))  (Hendrycks and Gimpel, 2016)."""
-    return 0.5 * x * (1.0 + functions.erf(x * math.sqrt(0.5)))
+    z = clip(x, -GELU_IS_LINEAR, GELU_IS_LINEAR)                           # its square overflows for no x
+    return 0.5 * x * (1.0 + functions.erf(z * math.sqrt(0.5)))
 
 
 def silu(x: Value) -> Value:
