@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -18,6 +18,11 @@ Tensors = torch.Tensor | Sequence[torch.Tensor]
 
 RUNS = 20
 TOLERANCE = {"f64": 1e-10, "f32": 1e-5}
+
+# A problem that PyTorch in float32 solves worse, with its numbers as they are or rounded otherwise, is drawn again: where terms
+# cancel, an error tells of float32 and not of a building block. What we make of a problem has no say in this.
+CARRIED = 3e-6
+TRIES = 50
 
 
 class Problem:
@@ -34,33 +39,33 @@ class Problem:
     def theirs(self, real: torch.dtype) -> Arrays:
         raise NotImplementedError
 
+    def rounded_otherwise(self) -> Sequence[Problem]:
+        """The same with other last digits of its numbers; none, where another problem it would be."""
+        return ()
+
 
 P = TypeVar("P", bound=Problem)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A building block against its counterpart. `why` says why a tolerance is other than the usual one. Errors are relative to
-    the largest number of an array; with a floor to each number by itself, where that is above the floor."""
+    """A building block against its counterpart. Errors are relative to the largest number of an array; with a floor to each
+    number by itself, where that is above the floor."""
 
     family: str
     name: str
     draw: Callable[[Draw], Problem]
-    tolerance: Mapping[str, float]
-    why: str
     floor: float | None
 
 
 CASES: list[Case] = []
 
 
-def parity(family: str, name: str, *, why: str = "", floor: float | None = None,
-           **tolerance: float) -> Callable[[Callable[[Draw], P]], Callable[[Draw], P]]:
+def parity(family: str, name: str, *, floor: float | None = None) -> Callable[[Callable[[Draw], P]], Callable[[Draw], P]]:
     """Register what draws a problem of `name`, a class of graphnn.nn, perhaps with words in brackets after it."""
 
     def register(draw: Callable[[Draw], P]) -> Callable[[Draw], P]:
-        assert not tolerance or why, "a tolerance of its own has a reason"
-        CASES.append(Case(family, name, draw, {**TOLERANCE, **tolerance}, why, floor))
+        CASES.append(Case(family, name, draw, floor))
         return draw
 
     return register
@@ -156,6 +161,10 @@ class Call(Problem):
                    for name, leaf in leaves.items() if leaf.requires_grad},
                 **{name: value.numpy() for name, value in states.items()}}
 
+    def rounded_otherwise(self) -> Sequence[Problem]:
+        return [replace(self, **{kind: {name: _jittered(array, phase) for name, array in getattr(self, kind).items()}
+                                 for kind in ("inputs", "params", "states")}) for phase in (1.0, 2.0)]
+
     def _called(self, real: torch.dtype) -> tuple[list[torch.Tensor], dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         inputs = {name: leaf(a, real) for name, a in self.inputs.items()}
         params = {name: leaf(a, real) for name, a in self.params.items()}
@@ -167,6 +176,13 @@ def leaf(array: np.ndarray, real: torch.dtype) -> torch.Tensor:
     """A tensor with a copy of the array; real numbers in the precision `real`, with a gradient."""
     made = torch.tensor(array)
     return made.to(real).requires_grad_() if made.is_floating_point() else made
+
+
+def _jittered(array: np.ndarray, phase: float) -> np.ndarray:
+    """Real numbers off by some 2^-20; equal ones stay equal, and 0 stays 0: both are often meant."""
+    if array.dtype.kind != "f":
+        return array
+    return np.asarray(array * (1.0 + 2.0**-20 * np.cos(1e5 * array.astype(np.float64) + phase)), array.dtype)
 
 
 def _listed(made: Any) -> list[Any]:
@@ -208,23 +224,38 @@ def error(ours: Arrays, theirs: Arrays, floor: float | None, vanishing: Collecti
 
 @dataclass(frozen=True)
 class Verdict:
-    """The worst error of a case over its runs, where it was, and the worst of PyTorch's own float32."""
+    """The worst error of a case over its runs, where it was, the worst of PyTorch's own float32, and how many problems were
+    drawn again."""
 
     worst: float
     where: str
     their_worst: float
+    again: int
 
 
 def run(case: Case, dtype: str, runs: int = RUNS) -> Verdict:
     """Compare. The truth is PyTorch's in float64, on the same numbers: what float32 is off from it is our error alone."""
-    worst, where, their_worst = 0.0, "", 0.0
+    worst, where, their_worst, again = 0.0, "", 0.0, 0
     for seed in range(runs):
-        problem = case.draw(Draw(np.random.default_rng([seed, dtype == "f64"]), dtype))
-        truth = problem.theirs(torch.float64)
+        problem, truth, theirs, tries = _drawn(case, dtype, seed)
         found, whose = error(problem.ours(), truth, case.floor, problem.vanishing)
         if not found <= worst:
             worst, where = found, f"{whose} (run {seed})"
-        if dtype == "f32":
-            theirs, _ = error(problem.theirs(torch.float32), truth, case.floor, problem.vanishing)
-            their_worst = their_worst if theirs <= their_worst else theirs
-    return Verdict(worst, where, their_worst)
+        their_worst, again = max(their_worst, theirs), again + tries
+    return Verdict(worst, where, their_worst, again)
+
+
+def _drawn(case: Case, dtype: str, seed: int) -> tuple[Problem, Arrays, float, int]:
+    """(a problem, the truth, the error of PyTorch's own float32, the number of problems before that float32 does not carry)."""
+    for tries in range(TRIES):
+        problem = case.draw(Draw(np.random.default_rng([seed, dtype == "f64", tries]), dtype))
+        truth = problem.theirs(torch.float64)
+        if dtype == "f64":
+            return problem, truth, 0.0, 0
+        # Functions of single numbers, which have a floor, are meant for these numbers.
+        others = problem.rounded_otherwise() if case.floor is None else ()
+        theirs = error(problem.theirs(torch.float32), truth, case.floor, problem.vanishing)[0]
+        if theirs <= CARRIED and all(error(other.theirs(torch.float32), other.theirs(torch.float64), None, other.vanishing)[0]
+                                     <= CARRIED for other in others):
+            return problem, truth, theirs, tries
+    raise AssertionError(f"PyTorch's float32 solves none of {TRIES} problems to {CARRIED:.0e}")
