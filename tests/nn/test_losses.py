@@ -61,6 +61,25 @@ def test_cross_entropy_of_probabilities() -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_probabilities_of_0_train_on(dtype: type, backend: str) -> None:
+    """What a float32 softmax gives for scores 200 apart: the loss is finite, and so are the gradients through the softmax."""
+    scores, ids = np.array([[200.0, 0.0, 0.0], [0.0, 0.0, 0.0], [90.0, 0.0, 0.0]], dtype), np.array([1, 2, 1])
+    for smoothing in (0.0, 0.1):
+        for target in (ids, np.eye(3, dtype=dtype)[ids]):
+            x, t = gnn.placeholder("x", gnn.TensorType.of(scores)), gnn.placeholder("t", gnn.TensorType.of(target))
+            loss = nn.CrossEntropy("sum", from_logits=False, label_smoothing=smoothing)(gnn.softmax(x), t)
+            graph = gnn.Graph.of("loss", [x, t], [loss, *gnn.gradients(loss, [x])])
+            found, slopes = gnn.compile(graph, backend=backend)(scores, target)
+            assert 150 < found < 300
+            assert np.isfinite(slopes).all()
+            np.testing.assert_allclose(slopes[1].sum(), 0, atol=1e-6)
+    exact = value_of(nn.CrossEntropy("none", from_logits=False), np.eye(3, dtype=dtype), np.array([0, 0, 2]), backend)
+    np.testing.assert_allclose(exact, [0, 100, 0])
+    assert np.isnan(value_of(nn.CrossEntropy(from_logits=False), np.array([[2.0, -1.0]], dtype), np.array([1]), backend))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_cross_entropy_far_out_and_masked(backend: str) -> None:
     x = np.array([[1e4, 0.0, -1e4], [0.0, -np.inf, 1.0], [-np.inf, 2.0, -np.inf]])
     ids = np.array([1, 0, 1])

@@ -81,6 +81,10 @@ def test_binary_cross_entropy_far_out(dtype: Any, backend: str) -> None:
     certain = nn.BinaryCrossEntropy("none", from_logits=False)
     np.testing.assert_allclose(run(certain, p, y, backend=backend), [0, 0, 100, 100, np.log(2)], rtol=1e-6)
     np.testing.assert_allclose(slope(nn.BinaryCrossEntropy("sum", False), p, y, backend), [1, -1, 0, 0, 0], atol=1e-7)
+    # 1 / p would overflow.
+    assert np.isfinite(slope(nn.BinaryCrossEntropy("sum", False), np.full(5, 1e-40, dtype), one, backend)).all()
+    # No probabilities: that shows.
+    assert np.isnan(run(certain, np.array([-0.1, 1.1, -3.0, 3.0, np.nan], dtype), p, backend=backend)).all()
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -13,13 +13,17 @@ from graphnn.ir.types import DType, TensorType
 from graphnn.nn.arguments import is_number, is_whole
 from graphnn.nn.losses.base import Loss
 
+# float32's smallest normal number; a probability below counts as 0, whose logarithm counts as -100, as in PyTorch's BCELoss.
+LEAST_PROBABILITY, LOG_OF_NONE = 2.0**-126, -100.0
+
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
     """-log p[y] from logits: logsumexp(x) - x[y] for integer targets y, or -sum(y log p) for one-hot (or soft) ones.
 
     x is (..., classes). Integer targets are (...), ids in [0, classes): an id outside is a NumericsError at run time; the id
-    `ignore_index` counts for nothing. Real targets have the shape of x. `from_logits=False` takes probabilities instead.
+    `ignore_index` counts for nothing. Real targets have the shape of x. `from_logits=False` takes probabilities p instead; there
+    log(0) counts as -100, and its derivative as 0.
 
     `weight`, one number a class, multiplies the terms of that class; for integer targets the mean then divides by the sum
     of w[y], for real ones by the number of rows. `label_smoothing` e trains towards (1 - e) y + e / classes
@@ -95,7 +99,7 @@ class CrossEntropy(Loss):
         """-log p of the picked class. A select rather than a product: 0 * -inf would be NaN for a class of probability 0."""
         if self.from_logits:
             return -ir.sum(ir.where(picked, ir.log_softmax(prediction), 0.0), -1)
-        return -ir.log(ir.sum(ir.where(picked, prediction, 0.0), -1))
+        return -log_probability(ir.sum(ir.where(picked, prediction, 0.0), -1))
 
     def _soft(self, prediction: Value, target: Value, class_weights: Value | None) -> Value:
         """-sum(w y log p), for the smoothed distribution y that the target means."""
@@ -143,8 +147,13 @@ class CrossEntropy(Loss):
 def times_log(y: Value, x: Value, form: str) -> Value:
     """y log p, 0 where y and p are both 0; x is p in one of three forms: "logits", "probabilities", "log_probabilities"."""
     if form == "probabilities":
-        nothing = ir.logical_and(ir.equal(y, 0.0), ir.equal(x, 0.0))
-        return y * ir.log(ir.where(nothing, 1.0, x))
+        return y * log_probability(x)
     logs = ir.log_softmax(x) if form == "logits" else x
     nothing = ir.logical_and(ir.equal(y, 0.0), ir.logical_not(ir.is_finite(logs)))
     return y * ir.where(nothing, 0.0, logs)
+
+
+def log_probability(p: Value) -> Value:
+    """log p; -100, with a derivative of 0, for p so small that 1 / p would overflow; NaN below 0, where p is none."""
+    none = ir.less(ir.abs(p), LEAST_PROBABILITY)
+    return ir.where(none, LOG_OF_NONE, ir.log(ir.where(none, 1.0, p)))

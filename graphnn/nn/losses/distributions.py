@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,11 +12,8 @@ from graphnn.errors import NumericsError, ShapeError
 from graphnn.ir.graph import Value
 from graphnn.ir.types import TensorType
 from graphnn.nn.losses.base import reduce_entries, reduce_terms
-from graphnn.nn.losses.classification import times_log
+from graphnn.nn.losses.classification import log_probability, times_log
 from graphnn.nn.losses.regression import ElementwiseLoss
-
-# A probability of 0 counts as this one, as in PyTorch: its logarithm is -100.
-LEAST_PROBABILITY = math.exp(-100.0)
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ class BinaryCrossEntropy(ElementwiseLoss):
         if self.from_logits:
             miss, false_alarm = ir.softplus(-prediction), ir.softplus(prediction)
         else:
-            miss, false_alarm = _surprise(prediction), _surprise(1.0 - prediction)
+            miss, false_alarm = -log_probability(prediction), -log_probability(1.0 - prediction)
         positive = target if self.pos_weight == 1.0 else target * self._positive_weight(prediction)
         return positive * miss + (1.0 - target) * false_alarm
 
@@ -72,12 +68,6 @@ class BinaryCrossEntropy(ElementwiseLoss):
         return ir.constant(np.array(self.pos_weight), prediction.dtype)
 
 
-def _surprise(p: Value) -> Value:
-    """-log p; 100, with a derivative of 0, for p = 0."""
-    none = ir.less_equal(p, LEAST_PROBABILITY)
-    return ir.where(none, 100.0, -ir.log(ir.where(none, 1.0, p)))
-
-
 FORMS = ("log_probabilities", "probabilities", "logits")
 
 
@@ -85,9 +75,10 @@ FORMS = ("log_probabilities", "probabilities", "logits")
 class KLDivergence(ElementwiseLoss):
     """y (log y - log p) for each element: how far the prediction p is from the distribution y; 0 log 0 is 0.
 
-    The prediction is log p, as in PyTorch; with `form="probabilities"` it is p, with `form="logits"` scores along the last
-    axis. The target is y, or log y with `log_target`. `reduction="batchmean"` divides the sum by the first size, which gives
-    the divergence of an example; "mean", PyTorch's default, divides by the number of elements. (Kullback & Leibler, 1951)
+    The prediction is log p, as in PyTorch; with `form="probabilities"` it is p, where log(0) counts as -100 and its derivative
+    as 0; with `form="logits"` scores along the last axis. The target is y, or log y with `log_target`. `reduction="batchmean"`
+    divides the sum by the first size, which gives the divergence of an example; "mean", PyTorch's default, divides by the
+    number of elements. (Kullback & Leibler, 1951)
 
     >>> import numpy as np
     >>> import graphnn as gnn
