@@ -189,7 +189,8 @@ def vae_loss(draw: Draw) -> Call:
 def wgan_gp_loss(draw: Draw) -> Call:
     """Both losses of a critic with one hidden layer, by its parameters too: the penalty's gradient is a second derivative."""
     shape, hidden, strength = axes(draw, 5, (2, 3)), draw.size(1, 9), draw.number(0, 20)
-    size, loss = math.prod(shape[1:]), nn.WGAN_GPLoss(strength)
+    reduction = draw.choice(*REDUCTIONS)
+    size, loss = math.prod(shape[1:]), nn.WGAN_GPLoss(strength, reduction)
     inner, outer = nn.FullyConnected(hidden, "tanh", name="inner"), nn.FullyConnected(1, name="outer")
 
     def build(real: gnn.Value, fake: gnn.Value, alpha: gnn.Value) -> list[gnn.Value]:
@@ -206,8 +207,9 @@ def wgan_gp_loss(draw: Draw) -> Call:
         a = alpha.reshape(-1, *(1 for _ in shape[1:]))
         between = a * real + (1 - a) * fake
         (slopes,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-        penalty = ((slopes.flatten(1).norm(dim=1) - 1) ** 2).mean()
-        return [critic(fake).mean() - critic(real).mean() + strength * penalty, -critic(fake).mean()]
+        penalty = (slopes.flatten(1).norm(dim=1) - 1) ** 2
+        losses = [(critic(fake) - critic(real))[:, 0] + strength * penalty, -critic(fake)[:, 0]]
+        return losses if reduction == "none" else [getattr(each, reduction)() for each in losses]
 
     params = {"inner/weight": draw.normal(size, hidden), "inner/bias": draw.normal(hidden),
               "outer/weight": draw.normal(hidden, 1), "outer/bias": draw.normal(1)}

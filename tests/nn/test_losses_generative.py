@@ -138,6 +138,19 @@ def test_the_signs_of_the_critics_gradients() -> None:
     np.testing.assert_allclose(d_generator, np.full((5, 1), -1 / 5))
 
 
+@pytest.mark.parametrize("axes", [(5,), (5, 1)])
+def test_reductions_of_the_critics_loss(axes: tuple[int, ...]) -> None:
+    real, fake = RNG.normal(size=(2, *axes))
+    x = RNG.normal(size=(5, 3))
+    each = fake.ravel() - real.ravel() + 10 * (np.linalg.norm(2 * x, axis=1) - 1) ** 2
+    for reduction, expected, generator in (("none", each, -fake.ravel()), ("sum", each.sum(), -fake.sum()),
+                                           ("mean", each.mean(), -fake.mean())):
+        loss = nn.WGAN_GPLoss(reduction=reduction)
+        found = run(lambda r, f, x, loss=loss: (loss(r, f, gnn.sum(x * x, 1), x), loss.generator(f)), real, fake, x)
+        np.testing.assert_allclose(found[0], expected, rtol=1e-12)
+        np.testing.assert_allclose(found[1], generator, rtol=1e-12)
+
+
 def test_a_critic_without_slope_has_a_finite_gradient() -> None:
     x, w = np.ones((3, 2, 2)), np.zeros((2, 2))
 

@@ -176,6 +176,7 @@ def test_sample_weights_that_do_not_fit() -> None:
     (lambda: nn.SquaredError("batchmean"), ["reduction", "batchmean"]),
     (lambda: nn.VAELoss(beta=-1), ["beta", "-1"]), (lambda: nn.VAELoss(decoder="cauchy"), ["decoder", "cauchy", "gaussian"]),
     (lambda: nn.VAELoss(variance=0.0), ["variance", "0.0"]), (lambda: nn.WGAN_GPLoss(-1), ["lambda_", "-1"]),
+    (lambda: nn.WGAN_GPLoss(reduction="avg"), ["reduction", "avg"]),
 ])
 def test_impossible_arguments_are_named(make: Callable[[], Any], words: list[str]) -> None:
     with pytest.raises(DescriptionError) as caught:

@@ -84,7 +84,8 @@ class WGAN_GPLoss:
     critic = mean(C(fake)) - mean(C(real)) + lambda mean((|dC/dx| - 1)^2), with the gradient by each example x of
     `interpolate(real, fake, alpha)`, alpha uniform in [0, 1); its length is over all axes of the example. generator =
     -mean(C(fake)). The penalty is differentiated like everything else, exactly for any activation of the critic. The critic
-    must treat examples one by one: no batch normalisation. Scores are (N,) or (N, 1). (Gulrajani et al., 2017)
+    must treat examples one by one: no batch normalisation. Scores are (N,) or (N, 1). With `reduction` "sum" the means are
+    sums, with "none" the losses of each example, (N,). (Gulrajani et al., 2017)
 
     >>> import graphnn as gnn
     >>> from graphnn import nn
@@ -96,10 +97,13 @@ class WGAN_GPLoss:
     """
 
     lambda_: float = 10.0
+    reduction: str = "mean"
 
     def __post_init__(self) -> None:
         if not is_number(self.lambda_) or self.lambda_ < 0:
             raise DescriptionError(f"WGAN_GPLoss: lambda_ is {self.lambda_!r}; it must be a number of at least 0")
+        if self.reduction not in Loss.reductions:
+            raise DescriptionError(f"WGAN_GPLoss: reduction is {self.reduction!r}; it is one of {', '.join(Loss.reductions)}")
         object.__setattr__(self, "lambda_", float(self.lambda_))
 
     def __call__(self, real: Value, fake: Value, scores: Value, interpolated: Value) -> Value:
@@ -109,12 +113,12 @@ class WGAN_GPLoss:
     def critic(self, real: Value, fake: Value, scores: Value, interpolated: Value) -> Value:
         """From the critic's scores of real, of fake and of interpolated examples, and these examples themselves."""
         _check_scores(real=real, fake=fake)
-        return ir.mean(fake) - ir.mean(real) + self.lambda_ * self.penalty(scores, interpolated)
+        return self._reduced(fake) - self._reduced(real) + self.lambda_ * self.penalty(scores, interpolated)
 
     def generator(self, fake: Value) -> Value:
         """From the critic's scores of fake examples."""
         _check_scores(fake=fake)
-        return -ir.mean(fake)
+        return -self._reduced(fake)
 
     def penalty(self, scores: Value, interpolated: Value) -> Value:
         """mean((|d score / d example| - 1)^2), without lambda."""
@@ -125,7 +129,11 @@ class WGAN_GPLoss:
         # A score depends on its own example alone, so the gradient of the sum has that of each score in its row.
         (slopes,) = gradients(ir.sum(scores), [interpolated])
         length = ir.norm(slopes, range(1, slopes.rank))
-        return ir.mean(ir.square(length - 1.0))
+        return self._reduced(ir.square(length - 1.0))
+
+    def _reduced(self, each: Value) -> Value:
+        """(N,) or (N, 1) reduced."""
+        return reduce_entries(self.reduction, ir.reshape(each, each.shape[:1]), None, None)
 
     @staticmethod
     def interpolate(real: Value, fake: Value, alpha: Value) -> Value:
