@@ -19,7 +19,7 @@ from graphnn.nn.door import as_declared
 from graphnn.nn.filed import Filed
 from graphnn.nn.history import History
 from graphnn.nn.layer import keep_paths
-from graphnn.nn.weights import weight_values
+from graphnn.nn.weights import set_weights, weight_values
 from graphnn.runtime.compile import BACKENDS, compile_graph
 from graphnn.runtime.executable import Executable
 from graphnn.runtime.state import State
@@ -113,14 +113,9 @@ class Bundle(Filed):
         """Copies of all parameters, by name, and of what layers keep beside them, such as running statistics."""
         return self.state.arrays(self._weights())
 
-    def set_weights(self, arrays: Mapping[str, Any]) -> None:
-        """Take over what `get_weights` gave. All are written, or none. Raises VerifyError for names, ShapeError for shapes."""
-        wanted = self._weights()
-        missing, extra = [n for n in wanted if n not in arrays], [n for n in arrays if n not in wanted]
-        if missing or extra:
-            raise VerifyError(f"the weight {missing[0]!r} is missing" if missing else f"there is no weight {extra[0]!r}",
-                              hint=f"the weights are {', '.join(wanted) or 'none'}")
-        self.state.update({n: as_declared(arrays[n], value.type, f"the weight {n!r}") for n, value in wanted.items()})
+    def set_weights(self, arrays: Mapping[str, Any] | str | Path) -> None:
+        """Take over what `get_weights` gave, or an .npz file of it. All are written, or none. Raises as `Model.set_weights`."""
+        set_weights(self._weights(), self.state, arrays)
 
     # ------------------------------------------------------------------------------------------ files
 

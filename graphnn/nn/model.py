@@ -165,7 +165,7 @@ class Model(Filed):
         >>> model.get_weights()["fully_connected/weight"].tolist()
         [[1.0], [2.0]]
         """
-        return weights.get_weights(self.whole_graph, self.state)
+        return self.state.arrays(weights.weight_values(self.whole_graph))
 
     def set_weights(self, arrays: Mapping[str, Any] | str | Path) -> None:
         """Take over what `get_weights` gave, or an .npz file of it. All are written, or none.
@@ -173,7 +173,7 @@ class Model(Filed):
         Raises VerifyError for a name that is unknown or missing, ShapeError, DTypeError or NumericsError for an array that
         does not fit, FileFormatError for a file of another kind.
         """
-        weights.set_weights(self.whole_graph, self.state, arrays)
+        weights.set_weights(weights.weight_values(self.whole_graph), self.state, arrays)
 
     def save_weights(self, path: str | Path) -> None:
         """Write `get_weights` to an .npz file, which NumPy alone can read."""

@@ -20,9 +20,7 @@ class Arrays:
 
     def __init__(self, whole: Batch, batch_size: int, *, seed: int | None = None, drop_last: bool = False) -> None:
         self.whole, self.batch_size, self.seed = whole, batch_size, seed
-        self.examples = whole.examples - whole.examples % batch_size if drop_last else whole.examples
-        if not self.examples:
-            raise ShapeError(f"drop_last leaves nothing: {whole.examples} examples are less than a batch of {batch_size}")
+        self.examples = _taken(whole.examples, batch_size, drop_last)
         self._gather = None if seed is None else Gatherer(whole.arrays, batch_size)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
@@ -45,9 +43,7 @@ class Examples:
         self.count = len(dataset)
         if not self.count:
             raise ShapeError("there are no examples: the data set is empty")
-        self.examples = self.count - self.count % batch_size if drop_last else self.count
-        if not self.examples:
-            raise ShapeError(f"drop_last leaves nothing: {self.count} examples are less than a batch of {batch_size}")
+        self.examples = _taken(self.count, batch_size, drop_last)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         order = epoch_order(self.count, seed=self.seed or 0, epoch=epoch, shuffle=self.seed is not None)[: self.examples]
@@ -60,6 +56,14 @@ class Examples:
         inputs, targets = len(self.door.inputs), len(self.door.objective.terms)
         return (_stacked(x, "x", inputs > 1), _stacked(y, "y", targets > 1) if targets else None,
                 None if all(w is None for w in weight) else _stacked(weight, "weight", False))
+
+
+def _taken(count: int, batch_size: int, drop_last: bool) -> int:
+    """How many examples an epoch has. Raises ShapeError for none."""
+    taken = count - count % batch_size if drop_last else count
+    if not taken:
+        raise ShapeError(f"drop_last leaves nothing: {count} examples are less than a batch of {batch_size}")
+    return taken
 
 
 class Batches:

@@ -27,18 +27,13 @@ def weight_values(graph: Graph) -> dict[str, Value]:
     return {value.name: value for value in (*graph.by_role("param"), *states)}
 
 
-def get_weights(graph: Graph, state: State) -> dict[str, np.ndarray]:
-    return state.arrays(weight_values(graph))
-
-
-def set_weights(graph: Graph, state: State, weights: Mapping[str, Any] | str | Path) -> None:
-    """Write all weights of a graph, or none. Raises for a name that is unknown or missing, a wrong shape or kind."""
+def set_weights(wanted: Mapping[str, Value], state: State, weights: Mapping[str, Any] | str | Path) -> None:
+    """Write all weights that are wanted, or none. Raises for a name that is unknown or missing, a wrong shape or kind."""
     given = weights if isinstance(weights, Mapping) else read_npz(weights)
-    wanted = weight_values(graph)
     missing, extra = [n for n in wanted if n not in given], [n for n in given if n not in wanted]
     if missing or extra:
         raise VerifyError(f"the weight {missing[0]!r} is missing" if missing else f"there is no weight {extra[0]!r}",
-                          hint=f"the weights are {', '.join(wanted) or 'none'}; model.state.update(...) writes some of them")
+                          hint=f"the weights are {', '.join(wanted) or 'none'}; state.update(...) writes some of them")
     state.update({name: as_declared(given[name], value.type, f"the weight {name!r}") for name, value in wanted.items()})
 
 

@@ -13,6 +13,7 @@ from graphnn.nn.schedulers.plateau import PlateauRule
 if TYPE_CHECKING:
     from graphnn.nn.model import Model
 
+
 @dataclass
 class ReduceLROnPlateau(Monitor):
     """Multiplies the learning rate by `factor` when `monitor` has not improved for more than `patience` epochs.
@@ -57,6 +58,3 @@ class ReduceLROnPlateau(Monitor):
         new = self._rule.update(self.watched(numbers), rate)
         if new != rate:
             model.state[name] = new
-
-
-# ------------------------------------------------------------------------------------------------ what fit uses

@@ -17,6 +17,7 @@ from graphnn.nn.described import DescriptionError, require_flags
 if TYPE_CHECKING:
     from graphnn.nn.model import Model
 
+
 @dataclass
 class ModelCheckpoint(Monitor):
     """Saves the model after each epoch to `path`, a pattern with {epoch} and names of numbers: "net-{epoch:03d}-{loss:.3f}.gnn".

@@ -15,6 +15,7 @@ from graphnn.nn.callbacks.callback import Callback, Monitor, Numbers
 if TYPE_CHECKING:
     from graphnn.nn.model import Model
 
+
 @dataclass
 class EarlyStopping(Monitor):
     """Ends training when `monitor` has not improved by more than `min_delta` for `patience` epochs in a row.
