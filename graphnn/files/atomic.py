@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -24,6 +25,8 @@ def write_atomically(path: PathLike, chunks: Iterable[bytes | memoryview]) -> No
     """
     target = os.path.realpath(path)
     folder, name = os.path.split(target)
+    if not os.path.exists(folder):                       # else the error would name the temporary file
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
     temporary = os.path.join(folder, f".{name[:100]}.{os.getpid()}.{secrets.token_hex(8)}.tmp")
     try:
         with create(temporary) as file:

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from graphnn.errors import FileFormatError, GraphnnError, ShapeError, UnsupportedError, VerifyError
+from graphnn.errors import FileFormatError, GraphnnError, ShapeError, VerifyError
 from graphnn.files import ModelFile, load_file, save_file
 from graphnn.inspect.summary import summary
 from graphnn.ir.graph import Graph, Value
@@ -20,7 +20,7 @@ from graphnn.nn.filed import Filed
 from graphnn.nn.history import History
 from graphnn.nn.layer import keep_paths
 from graphnn.nn.weights import set_weights, weight_values
-from graphnn.runtime.compile import BACKENDS, compile_graph
+from graphnn.runtime.compile import check_backend, compile_graph
 from graphnn.runtime.executable import Executable
 from graphnn.runtime.state import State
 
@@ -44,8 +44,7 @@ class Bundle(Filed):
 
     def __init__(self, graphs: Mapping[str, Graph] | None = None, *, name: str = "bundle", state: State | None = None,
                  seed: int | None = None, backend: str = "numba") -> None:
-        if backend not in BACKENDS:
-            raise UnsupportedError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
+        check_backend(backend)
         self.name, self.backend = name, backend
         self.state = State(seed) if state is None else state
         self.graphs: dict[str, Graph] = {}
@@ -139,6 +138,7 @@ class Bundle(Filed):
     @classmethod
     def of_file(cls, file: ModelFile, path: str | Path, *, backend: str = "numba") -> Self:
         """The content of a file that is read already."""
+        check_backend(backend)
         meta, train = file.meta or {}, file.train or {}
         try:
             if not file.graphs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from graphnn.errors import VerifyError
 from graphnn.nn.callbacks import Callbacks
 from graphnn.nn.objective import Kind
 from graphnn.nn.progress import Progress
@@ -43,6 +44,9 @@ def run_epoch(model: Model, training: Training, source: Source, epoch: int, call
     frozen = step = None
     waiting = training.waiting(model.state)
     for number, batch in enumerate(source.batches(epoch), 1):
+        if model._training is not training:              # the state of this training is gone
+            raise VerifyError("the model was compiled again while fit trains it",
+                              hint="let a callback end fit by model.stop_training = True; then compile, and fit again")
         if step is None or batch.kind is not kind or model.frozen_names is not frozen:
             kind, frozen = batch.kind, model.frozen_names
             step = training.step(kind, frozen, model.state)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphnn.errors import ShapeError, UnsupportedError, VerifyError
+from graphnn.errors import ShapeError, VerifyError
 from graphnn.inspect.profile import Profile
 from graphnn.ir.dims import Size
 from graphnn.ir.graph import Graph, Value, collect
@@ -30,7 +30,7 @@ from graphnn.nn.optimisers import Optimizer, as_optimiser
 from graphnn.nn.outputs import Outputs, given_values, named_outputs, named_values
 from graphnn.nn.sources import Arrays, as_source, as_validation
 from graphnn.nn.training import Training
-from graphnn.runtime.compile import BACKENDS, compile_graph
+from graphnn.runtime.compile import check_backend, compile_graph
 from graphnn.runtime.executable import Executable
 from graphnn.runtime.state import State
 
@@ -84,8 +84,7 @@ class Model(Filed):
 
     def _setup(self, graph: Graph, whole: Graph, outputs: Sequence[str] | None, losses: Sequence[str], state: State,
                backend: str) -> None:
-        if backend not in BACKENDS:
-            raise UnsupportedError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
+        check_backend(backend)
         for name, value in zip(losses, whole.outputs[len(graph.outputs):], strict=True):
             if value.rank or not value.dtype.is_float:
                 raise ShapeError(f"the loss {name!r} is {value.type}; it must be one real number", hint="take its mean or sum")

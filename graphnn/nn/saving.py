@@ -14,6 +14,7 @@ from graphnn.nn.history import History
 from graphnn.nn.layer import keep_paths
 from graphnn.nn.outputs import named_outputs
 from graphnn.nn.training import Training
+from graphnn.runtime.compile import check_backend
 from graphnn.runtime.state import State
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def load(cls: type[Model], path: str | Path, *, backend: str) -> Model:
 
 def model_of(cls: type[Model], file: ModelFile, path: str | Path, *, backend: str) -> Model:
     """The model that the content of a file describes. Raises FileFormatError, naming the file."""
+    check_backend(backend)
     if "model" not in file.graphs:
         raise FileFormatError(f"{path}: holds no model, but the graphs {', '.join(file.graphs) or '(none)'}",
                               hint="graphnn.files.load_file reads graphs and arrays of any kind")

@@ -164,7 +164,8 @@ def as_parts(item: Any, door: Door, what: str) -> tuple[Any, Any, Any]:
         return item, None, None
     if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
         given = f"{type(item).__name__} of {len(item)}" if isinstance(item, (tuple, list)) else type(item).__name__
-        raise VerifyError(f"{what} is a tuple (x, y) or (x, y, sample_weight), not a {given}")
+        raise VerifyError(f"{what} is a tuple (x, y) or (x, y, sample_weight), not a {given}",
+                          hint="arrays are arguments of their own: fit(x, y)")
     return item[0], item[1], item[2] if len(item) == 3 else None
 
 

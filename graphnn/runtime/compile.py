@@ -20,6 +20,12 @@ from graphnn.runtime.state import State
 BACKENDS = ("numba", "numpy")
 
 
+def check_backend(backend: str) -> None:
+    """Raise UnsupportedError for a back end that there is not."""
+    if backend not in BACKENDS:
+        raise UnsupportedError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
+
+
 def compile_graph(
     graph: Graph, *, state: State | None = None, seed: int | None = None, backend: str = "numba",
     training: bool | None = None, pipeline: Pass = DEFAULT,
@@ -42,8 +48,7 @@ def compile_graph(
     >>> double(x=np.array([1, 2, 3], np.float32)).tolist()
     [2.0, 4.0, 6.0]
     """
-    if backend not in BACKENDS:
-        raise UnsupportedError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
+    check_backend(backend)
     verify(graph)
     graph = resolve_modes(graph, trains(graph) if training is None else training)
     if state is None:

@@ -79,8 +79,9 @@ def test_a_really_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_missing_or_unwritable_folder_is_an_os_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as caught:
         save_file(tmp_path / "none" / "a.gnn")
+    assert caught.value.filename == str(tmp_path / "none")
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"Not a directory|not a directory"):
         save_file(tmp_path / "file" / "a.gnn")

@@ -14,9 +14,11 @@ import pytest
 
 import graphnn as gnn
 from graphnn import nn
+from graphnn.errors import VerifyError
 from graphnn.nn.callbacks import BY_NAME, Callbacks, as_callback
 from graphnn.nn.described import DescriptionError, describe, to_dict
 from graphnn.nn.schedulers.plateau import PlateauRule
+from tests.nn.networks import notes
 
 
 def linear(lr: Any = 0.05, **more: Any) -> gnn.Model:
@@ -110,6 +112,19 @@ def test_stopping_after_a_batch_and_after_an_epoch() -> None:
     assert (steps, model.epoch) == ([1, 2], 1)
     fit(model, lambda m, epoch, numbers: setattr(m, "stop_training", epoch == 3))   # the last fit's stop is over
     assert model.epoch == 3
+
+
+def test_compiling_within_fit_is_an_error_that_says_so() -> None:
+    class Again(nn.Callback):
+        def on_epoch_end(self, model: gnn.Model, epoch: int, numbers: Any) -> None:
+            model.compile("sgd", "squared_error")
+
+    model = linear()
+    with pytest.raises(VerifyError, match="compiled again while fit") as caught:
+        fit(model, Again())
+    assert "stop_training" in notes(caught.value)
+    assert model.epoch == 1
+    fit(model)
 
 
 # ------------------------------------------------------------------------------------------------ early stopping

@@ -124,6 +124,13 @@ def test_a_users_own_loss_trains_but_is_not_saved(tmp_path: Path) -> None:
     model.save(tmp_path / "m.gnn", training=False)
 
 
+def test_a_back_end_that_there_is_not_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    dense().save(tmp_path / "m.gnn")
+    for read in (gnn.load, gnn.Model.load):
+        with pytest.raises(UnsupportedError, match="no backend 'gpu'"):
+            read(tmp_path / "m.gnn", backend="gpu")
+
+
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "m.gnn"
     model = dense().compile("adam", "cross_entropy")
