@@ -1,7 +1,7 @@
 """Layer: what has parameters and writes IR when called. No layer has a backward: gradients come from the graph.
 
-A layer is a dataclass: its fields are its arguments. `build` makes parameters on the first call, when the type of the input
-is known; `call` writes the mathematics. Calling one layer twice shares its parameters.
+A layer is a dataclass: its fields are its arguments. `accepts` looks at the types of the inputs, `build` makes parameters on
+the first call, `call` writes the mathematics. Calling one layer twice shares its parameters.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -43,7 +44,11 @@ class Layer:
         self._draws: tuple[Value, Value] | None = None
         self._streams = 0
         self._path: str | None = None
-        self._built_for: tuple[TensorType, ...] | None = None
+        self.built_for: tuple[TensorType, ...] | None = None       # the inputs of the first call
+        self._begun: list[tuple[Layer, Sequence[Value]]] = []      # layers first called while this one is, and on what
+
+    def accepts(self, *types: TensorType) -> None:
+        """Raise unless the layer takes inputs of these types. Asked in every call, before `build`."""
 
     def build(self, *types: TensorType) -> None:
         """Make the parameters for inputs of these types. Nothing to do for a layer without parameters."""
@@ -60,37 +65,55 @@ class Layer:
         """work(*inputs, **options) as a part of this layer: its parameters are made before, its name stands on the nodes.
         Options are values or None."""
         given = (*inputs, *(value for value in options.values() if value is not None))
+        kind = type(self).__name__
         for value in given:
             if not isinstance(value, Value):
-                raise VerifyError(f"{type(self).__name__} is called on a {type(value).__name__}, not on a symbolic value",
-                                  hint="make one with gnn.Input, or run a compiled model on arrays")
-        first = self._path is None
-        path = _take_path(self._path, self.name, snake_case(type(self).__name__), given)
-        self._path = path
+                several = isinstance(value, (tuple, list))
+                raise VerifyError(f"{kind} is called on a {type(value).__name__}, not on a symbolic value",
+                                  hint="give its values one by one: layer(*values)" if several else
+                                       "make one with gnn.Input, or run a compiled model on arrays")
+        try:
+            signature(work).bind(*inputs, **options)
+        except TypeError as error:
+            types = ", ".join(str(value.type) for value in given)
+            raise VerifyError(f"{kind} is called on {types or 'nothing'}: {error}") from None
+        before = self._path, self.built_for, [*self.parameters], [*self.states], self._draws, self._streams
+        self._path = path = _take_path(self._path, self.name, snake_case(kind), given)
         types = tuple(value.type for value in inputs)
         around = _around.get()
         token = _around.set(self)
         with scope(path.removeprefix(f"{current_scope()}/") if current_scope() else path) as full:
             try:
-                if self._built_for is None:
+                self.accepts(*types)
+                if self.built_for is None:
                     self.build(*types)
-                    self._built_for = types
+                    self.built_for = types
                 result = work(*inputs, **options)
-                if around is not None:
-                    around.parameters += [value for value in self.parameters if value not in around.parameters]
-                    around.states += [value for value in self.states if value not in around.states]
-                return result
-            except GraphnnError as error:
-                error.locate("", describe(tuple(value.type for value in given), here()))
-                error.__notes__ = [f"{note} ({type(self).__name__})" if note == f"  layer     {full}" else note
-                                   for note in error.__notes__]
-                if first:                                # as if it had not been called
-                    self._path = self._built_for = None
-                    self.parameters, self.states, self._draws, self._streams = [], [], None, 0
+            except BaseException as error:
+                if isinstance(error, GraphnnError):
+                    error.locate("", describe(tuple(value.type for value in given), here()))
+                    error.__notes__ = [f"{note} ({kind})" if note == f"  layer     {full}" else note for note in error.__notes__]
+                for layer, inner in self._begun:         # as if none of them had been called
+                    layer._forget(inner)
+                if before[0] is None:
                     _give_back(path, given)
+                self._path, self.built_for, self.parameters, self.states, self._draws, self._streams = before
                 raise
             finally:
+                begun, self._begun = self._begun, []
                 _around.reset(token)
+        if around is not None:
+            around._begun += [*begun, *([(self, given)] if before[0] is None else [])]
+            around.parameters += [value for value in self.parameters if value not in around.parameters]
+            around.states += [value for value in self.states if value not in around.states]
+        return result
+
+    def _forget(self, inputs: Sequence[Value]) -> None:
+        """Be as before the first call, which was on these values."""
+        if self._path is not None:
+            _give_back(self._path, inputs)
+        self._path = self.built_for = self._draws = None
+        self.parameters, self.states, self._streams = [], [], 0
 
     def param(self, label: str, shape: Sequence[Size], init: Initializer, *, dtype: DType = DType.f32) -> Value:
         """A new trainable value named after this layer. Its sizes must be numbers."""
@@ -101,6 +124,12 @@ class Layer:
         value = parameter(f"{self._path}/{label}", shape, init, dtype=dtype)
         self.parameters.append(value)
         return value
+
+    def require_same_sizes(self, x: TensorType, count: int) -> None:
+        """Raise ShapeError unless the last `count` axes of x are those of the first call: parameters may broadcast."""
+        if self.built_for is not None and x.shape[x.rank - count:] != (sizes := self.built_for[0].shape[-count:]):
+            raise ShapeError(f"{type(self).__name__} has parameters for last axes of {', '.join(map(str, sizes))}, not for {x}",
+                             hint="one layer has one set of parameters; make another for other sizes")
 
     def state(self, label: str, shape: Sequence[Size], init: Initializer, *, dtype: DType = DType.f32) -> Value:
         """A new value that runs keep but training does not optimise."""

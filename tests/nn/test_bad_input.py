@@ -290,3 +290,38 @@ def test_models_that_take_images_say_how_to_add_channels() -> None:
     with pytest.raises(ShapeError) as caught:
         convolutional("numpy").predict(x[..., 0])
     says(caught, "3 axes", "f32[N,9,9,1]", "x[..., None]")
+
+
+@pytest.mark.parametrize(("layer", "first", "second", "words"), [
+    (nn.LayerNorm1D(), (3,), (1,), ["last axes of 3, not for f32[N,1]", "layer_norm1d (LayerNorm1D)"]),
+    (nn.LayerNorm2D(), (5, 4, 3), (1, 1, 3), ["last axes of 5, 4, 3"]), (nn.GroupNorm(1), (3,), (1,), ["last axes of 3"]),
+    (nn.BatchNorm1D(), (3,), (1,), ["last axes of 3"]), (nn.BatchNorm1D(affine=False), (1,), (3,), ["last axes of 1"]),
+    (nn.BatchNorm1D(), (3,), (4, 4, 3), ["(N, C) or (N, T, C)"]), (nn.SparseEvolution(2), (3,), (5,), ["last axes of 3"]),
+    (nn.Conv1D(2, 3), (5, 4), (6, 5, 4), ["sequences (N, T, C), not f32[N,6,5,4]"]),
+    (nn.GRU(2), (5, 4), (4,), ["GRU takes x as (N, T, C)"]), (nn.TransformerEncoderBlock(2, 4), (5, 4), (4,), ["(N, T, C)"]),
+], ids=str)
+def test_a_second_call_on_what_the_parameters_are_not_for(layer: nn.Layer, first: Any, second: Any, words: list[str]) -> None:
+    """Sizes of 1 would broadcast, and the pattern of a sparse layer fits a wider x: without a word, the wrong result."""
+    layer(gnn.Input(first, name="x"))
+    with pytest.raises(ShapeError) as caught:
+        layer(gnn.Input(second, name="y"))
+    says(caught, *words, "called at ", "test_bad_input.py:")
+
+
+@pytest.mark.parametrize("layer", [nn.LayerNorm1D(affine=False), nn.GroupNorm(1, affine=False)], ids=str)
+def test_without_parameters_a_second_call_may_be_on_other_sizes(layer: nn.Layer) -> None:
+    layer(gnn.Input((3,), name="x"))
+    assert str(layer(gnn.Input((1,), name="y")).type) == "f32[N,1]"
+
+
+@pytest.mark.parametrize(("call", "words"), [
+    (lambda x: nn.FullyConnected(3)(x, x), ["FullyConnected is called on f32[N,4], f32[N,4]", "too many"]),
+    (lambda x: nn.FullyConnected(3)(), ["FullyConnected is called on nothing", "'x'"]),
+    (lambda x: nn.Softmax()(x, mask=x), ["Softmax is called on", "'mask'"]),
+    (lambda x: nn.FullyConnected(3)([x, x]), ["called on a list", "one by one"]),
+    (lambda x: nn.LSTMCell(3)(x, (x, x)), ["called on a tuple", "one by one"]),
+])
+def test_a_layer_called_on_too_few_or_too_many(call: Any, words: list[str]) -> None:
+    with pytest.raises(VerifyError) as caught:
+        call(gnn.Input((4,), name="x"))
+    says(caught, *words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +196,56 @@ def test_new_layers_on_a_loaded_model_have_other_names(tmp_path: Path) -> None:
     model.save(tmp_path / "tuned.gnn")
     again = gnn.load(tmp_path / "tuned.gnn", backend="numpy")
     np.testing.assert_array_equal(again.predict(np.ones((1, 4))), model.predict(np.ones((1, 4))))
+
+
+@dataclass(eq=False)
+class Pair(nn.Layer):
+    """Two dense layers, made once; a width of 3 after them fails."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.first, self.second = nn.FullyConnected(2), nn.FullyConnected(2)
+
+    def call(self, x: gnn.Value) -> gnn.Value:
+        h = self.second(self.first(x))
+        if x.shape[-1] == 3:
+            raise KeyError("no 3")
+        return h
+
+
+def test_a_call_that_failed_leaves_the_layers_inside_as_before_their_first_call() -> None:
+    """Also when the error is not graphnn's: they are built for what is given next, under the same names."""
+    pair = Pair()
+    with pytest.raises(KeyError):
+        pair(gnn.Input((3,), name="x"))
+    assert (pair.parameters, pair.first.parameters, pair.second.parameters) == ([], [], [])
+    x = gnn.Input((4,), name="x")
+    pair(x)
+    assert [p.name for p in pair.parameters][::2] == ["pair/fully_connected/weight", "pair/fully_connected_1/weight"]
+    made = [*pair.parameters]
+    with pytest.raises(KeyError):
+        Pair(name="pair2")(gnn.Input((3,), name="y"))
+    with pytest.raises(gnn.GraphnnError):
+        pair(gnn.Input((5,), name="z"))
+    assert pair.parameters == made
+    assert [p.name for p in Pair()(x).node.inputs[1:]] == ["pair_1/fully_connected_1/bias"]
+
+
+def test_parameters_made_before_an_error_in_build_are_not_kept() -> None:
+    tries: list[int] = []
+
+    class Late(nn.Layer):
+        def build(self, x: gnn.TensorType) -> None:
+            self.weight = self.param("weight", (3,), nn.Constant(1.0))
+            tries.append(1)
+            if len(tries) == 1:
+                raise OSError("not yet")
+
+        def call(self, x: gnn.Value) -> gnn.Value:
+            return x * self.weight
+
+    late, x = Late(), gnn.Input((3,), name="x")
+    with pytest.raises(OSError, match="not yet"):
+        late(x)
+    late(x)
+    assert [p.name for p in late.parameters] == ["late/weight"]

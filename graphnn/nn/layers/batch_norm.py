@@ -56,11 +56,14 @@ class BatchNorm1D(Layer):
         check_flags(self, "affine", "unbiased")
         self._first = as_initialiser(self.init)
 
-    def build(self, x: TensorType) -> None:
+    def accepts(self, x: TensorType) -> None:
         what = type(self).__name__
         require_float(x, what)
         if x.rank not in self._ranks:
             raise ShapeError(f"{what} takes {self._form}, not {x}")
+        self.require_same_sizes(x, 1)
+
+    def build(self, x: TensorType) -> None:
         shape = x.shape[-1:]
         self.weight = self.param("weight", shape, self._first, dtype=x.dtype) if self.affine else None
         self.offset = self.param("bias", shape, zeros, dtype=x.dtype) if self.affine else None

@@ -61,13 +61,16 @@ class Convolution(Layer):
         """The padding in a form of conv2d, or SAME_SIZE. Raises ShapeError."""
         return as_padding(padding, f"{self._kind}: padding", SAME_SIZE)
 
-    def build(self, x: TensorType) -> None:
+    def accepts(self, x: TensorType, *rest: TensorType) -> None:
         if x.rank != self.RANK:
             raise ShapeError(f"{self._kind} takes {self.FORM}, not {x}")
         require_float(x, self._kind)
         channels = x.shape[-1]
         if isinstance(channels, int) and channels % self.groups:
             raise ShapeError(f"{self._kind}: groups is {self.groups}; it must divide the {channels} channels of x")
+
+    def build(self, x: TensorType, *rest: TensorType) -> None:
+        channels = x.shape[-1]
         self.weight = self.param("weight", self.weight_shape(channels), self._first, dtype=x.dtype)
         self.offset = self.param("bias", (self.out_channels,), zeros, dtype=x.dtype) if self.bias else None
 

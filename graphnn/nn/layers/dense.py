@@ -39,10 +39,12 @@ class FullyConnected(Layer):
         self._activate = as_activation(self.activation)
         self._first = as_initialiser(self.init, self.activation)
 
-    def build(self, x: TensorType) -> None:
+    def accepts(self, x: TensorType) -> None:
         if x.rank < 1:
             raise ShapeError(f"FullyConnected: x has no axes: {x}", hint="give it at least one axis of features")
         require_float(x, "FullyConnected")
+
+    def build(self, x: TensorType) -> None:
         self.weight = self.param("weight", (x.shape[-1], self.out_features), self._first, dtype=x.dtype)
         self.offset = self.param("bias", (self.out_features,), zeros, dtype=x.dtype) if self.bias else None
 

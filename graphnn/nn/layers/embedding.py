@@ -77,11 +77,13 @@ class Embedding(Layer):
         """Rows of W without a pool: ids (...) -> (..., out_features)."""
         return self.within(lambda ids: self._rows(ids, None), ids)
 
-    def build(self, ids: TensorType, *rest: TensorType) -> None:
+    def accepts(self, ids: TensorType, *rest: TensorType) -> None:
         if not ids.dtype.is_integer:
             raise DTypeError(f"Embedding takes integer ids, not {ids}", hint='declare them: gnn.Input(..., dtype="i32")')
         if self.pool is not None and ids.rank < 1:
             raise ShapeError(f"Embedding: pool is {self.pool!r}, and ids have no axis to pool: {ids}")
+
+    def build(self, ids: TensorType, *rest: TensorType) -> None:
         self.weight = self.param("weight", (self.vocab_size, self.out_features), self._first, dtype=ir.as_dtype(self.dtype))
 
     def call(self, ids: Value, which: Value | None = None) -> Value:

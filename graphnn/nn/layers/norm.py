@@ -74,7 +74,7 @@ class LayerNorm1D(Layer):
         self._count = self._axes if self._sizes is None else len(self._sizes)
         self._first = _first_scale(self)
 
-    def build(self, x: TensorType) -> None:
+    def accepts(self, x: TensorType) -> None:
         what = type(self).__name__
         require_float(x, what)
         if x.rank < self._count:
@@ -82,6 +82,11 @@ class LayerNorm1D(Layer):
         shape = x.shape[x.rank - self._count:]
         if self._sizes is not None and shape != self._sizes:
             raise ShapeError(f"{what}: normalized_shape is {self.normalized_shape!r}; the last axes of x are {shape}")
+        if self.affine:
+            self.require_same_sizes(x, self._count)
+
+    def build(self, x: TensorType) -> None:
+        shape = x.shape[x.rank - self._count:]
         self.weight = self.param("weight", shape, self._first, dtype=x.dtype) if self.affine else None
         self.offset = self.param("bias", shape, zeros, dtype=x.dtype) if self.affine else None
 
@@ -106,10 +111,10 @@ class LayerNorm2D(LayerNorm1D):
 
     _axes = 3
 
-    def build(self, x: TensorType) -> None:
+    def accepts(self, x: TensorType) -> None:
         if x.rank != 4:
             raise ShapeError(f"LayerNorm2D takes images (N, H, W, C), not {x}")
-        super().build(x)
+        super().accepts(x)
 
 
 @dataclass(eq=False)
@@ -137,13 +142,18 @@ class GroupNorm(Layer):
         self.eps = as_eps(self.eps, "GroupNorm: eps")
         self._first = _first_scale(self)
 
-    def build(self, x: TensorType) -> None:
+    def accepts(self, x: TensorType) -> None:
         require_float(x, "GroupNorm")
         if x.rank < 2:
             raise ShapeError(f"GroupNorm takes (N, ..., C), not {x}")
         channels = x.shape[-1]
         if not isinstance(channels, int) or channels % self.groups:
             raise ShapeError(f"GroupNorm: groups is {self.groups}; it must divide the {channels} channels of x")
+        if self.affine:
+            self.require_same_sizes(x, 1)
+
+    def build(self, x: TensorType) -> None:
+        channels = x.shape[-1]
         self.weight = self.param("weight", (channels,), self._first, dtype=x.dtype) if self.affine else None
         self.offset = self.param("bias", (channels,), zeros, dtype=x.dtype) if self.affine else None
 

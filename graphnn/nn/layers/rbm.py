@@ -118,7 +118,7 @@ class RBM(Layer):
         return [self.weight, self.visible_bias, self.hidden_bias], grads
 
     def _of_hidden(self, work: Callable[[Value], Value], h: Value) -> Value:
-        if self._built_for is None and self.in_features is None:
+        if self.built_for is None and self.in_features is None:
             raise ShapeError("RBM does not know how many visible units it has", hint="give in_features, or call it on v first")
         return self.within(work, h)
 

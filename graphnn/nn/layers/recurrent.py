@@ -66,10 +66,12 @@ class _Cell(Cell):
         check_flags(self, "bias")
         self._first = as_initialiser(self.init)
 
-    def build(self, x: TensorType, *rest: TensorType) -> None:
+    def accepts(self, x: TensorType, *states: TensorType) -> None:
         if x.rank != self.RANK:
             raise ShapeError(f"{self._kind} takes x as {self.FORM}, not {x}")
         require_float(x, self._kind)
+
+    def build(self, x: TensorType, *states: TensorType) -> None:
         width, first = self.GATES * self.out_features, PerGate(self._first, self.GATES)
         self.weight = self.param("weight", (x.shape[-1], width), first, dtype=x.dtype)
         self.recurrent_weight = self.param("recurrent_weight", (self.out_features, width), first, dtype=x.dtype)
@@ -100,8 +102,6 @@ class _Cell(Cell):
 
     def starting(self, x: TensorType, given: States) -> States:
         """The states given, checked; zeros when none are given. Raises ShapeError."""
-        if x.rank != self.RANK:
-            raise ShapeError(f"{self._kind} takes x as {self.FORM}, not {x}")
         if not given:
             return self.first_states(x)
         if len(given) != len(self.STATES):
@@ -218,8 +218,8 @@ class GRUCell(_Cell):
         super().__post_init__()
         self._activate, self._gate = as_activation(self.activation), as_activation(self.gate_activation)
 
-    def build(self, x: TensorType, *rest: TensorType) -> None:
-        super().build(x, *rest)
+    def build(self, x: TensorType, *states: TensorType) -> None:
+        super().build(x, *states)
         self.candidate_offset = (self.param("candidate_bias", (self.out_features,), zeros, dtype=x.dtype) if self.bias
                                  else None)
 
@@ -261,9 +261,9 @@ class _OverTime(_Cell):
             for i in range(self.num_layers))
         self._between = tuple(Dropout(self.dropout_p, name=f"dropout_{i}") for i in range(self.num_layers - 1))
 
-    def build(self, x: TensorType, *rest: TensorType) -> None:
+    def build(self, x: TensorType, *states: TensorType) -> None:
         if not self._stack:                              # else the layers inside have the parameters
-            super().build(x, *rest)
+            super().build(x, *states)
 
     def __call__(self, x: Value, *states: Value, lengths: Value | None = None, mask: Value | None = None) -> Any:
         """The layer's result for a sequence; `states` are the first states, `lengths` how many steps each example has, or `mask`

@@ -15,7 +15,7 @@ from graphnn.ir.ops.modes import with_update
 from graphnn.ir.ops.sparse import sorted_pattern
 from graphnn.ir.types import DType, TensorType
 from graphnn.nn.activations import Activation, ActivationLayer, Softmax, as_activation
-from graphnn.nn.arguments import as_count, as_probability, is_number, require_float
+from graphnn.nn.arguments import as_count, as_probability, check_flags, is_number, require_float
 from graphnn.nn.initialisers import Constant, Init, as_initialiser, zeros
 from graphnn.nn.layer import Layer
 from graphnn.runtime.state import State
@@ -61,15 +61,18 @@ class SparseEvolution(Layer):
         self.zeta = as_probability(self.zeta, "SparseEvolution: zeta", closed=True)
         if not is_number(self.epsilon) or self.epsilon <= 0:
             raise ShapeError(f"SparseEvolution: epsilon is {self.epsilon!r}; it must be a number, greater than 0")
-        if not isinstance(self.bias, bool):
-            raise ShapeError(f"SparseEvolution: bias is {self.bias!r}; it is True or False")
+        check_flags(self, "bias")
         self._activate = as_activation(self.activation)
         self._first = as_initialiser(self.init, self.activation)
 
-    def build(self, x: TensorType) -> None:
+    def accepts(self, x: TensorType) -> None:
         if x.rank < 1 or not isinstance(x.shape[-1], int):
             raise ShapeError(f"SparseEvolution: x is {x}; its last axis must be a number of features")
         require_float(x, "SparseEvolution")
+        self.require_same_sizes(x, 1)
+
+    def build(self, x: TensorType) -> None:
+        assert isinstance(x.shape[-1], int), "else x is not accepted"
         self.in_features = x.shape[-1]
         places = self.in_features * self.out_features
         self.entries = min(places, round(self.epsilon * (self.in_features + self.out_features)))

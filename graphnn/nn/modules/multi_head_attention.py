@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from graphnn import ir
 from graphnn.errors import ShapeError
@@ -60,11 +61,14 @@ class MultiHeadedAttentionModule(Layer):
         keys = q if k is None else k
         return super().__call__(q, keys, keys if v is None else v, mask=mask)
 
-    def build(self, q: TensorType, *rest: TensorType) -> None:
+    def accepts(self, q: TensorType, *rest: TensorType) -> None:
         size = q.shape[-1] if q.rank else 0
         if not isinstance(size, int) or size < 1 or (self.head_size is None and size % self.heads):
             raise ShapeError(f"MultiHeadedAttentionModule: heads is {self.heads}; it must divide the last axis of the queries "
                              f"{q}, a number above 0")
+
+    def build(self, q: TensorType, *rest: TensorType) -> None:
+        size: Any = q.shape[-1]
         each = self.head_size or size // self.heads
         wide = {"query": each, "key": each, "value": self.value_size or each}
         self._query, self._key, self._value = (

@@ -92,8 +92,10 @@ class SkipConnectionIdentityModule(_Residual):
         kernel, stride = getattr(self, f"kernel_size{which}"), getattr(self, f"stride{which}")
         return Conv2D(channels, kernel, stride, "same_size", init=self.init, name=f"conv{which}")
 
-    def build(self, x: TensorType) -> None:
+    def accepts(self, x: TensorType) -> None:
         check_images(x, "SkipConnectionIdentityModule")
+
+    def build(self, x: TensorType) -> None:
         channels: Any = x.shape[-1]
         self._conv2 = self._convolution(2, channels)
 
@@ -141,7 +143,7 @@ class SkipConnectionConvModule(_Residual):
         self._skip = FittedConv2D(self.out_channels2, self.kernel_size_skip, self.stride_skip, init=self.init, name="skip")
         self._norm1, self._norm2, self._norm_skip = (self._norm(name) for name in ("norm1", "norm2", "norm_skip"))
 
-    def build(self, x: TensorType) -> None:
+    def accepts(self, x: TensorType) -> None:
         check_images(x, "SkipConnectionConvModule")
 
     def call(self, x: Value) -> Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from graphnn import ir
 from graphnn.errors import ShapeError
@@ -66,13 +67,16 @@ class TransformerEncoderBlock(Layer):
         """The sequence after the block; `mask` or `lengths` say what positions may look at."""
         return self.within(self.call, x, mask=mask, lengths=lengths)
 
-    def build(self, x: TensorType) -> None:
+    def accepts(self, x: TensorType) -> None:
         if x.rank != 3:
             raise ShapeError(f"TransformerEncoderBlock takes x as (N, T, C), not {x}")
         require_float(x, "TransformerEncoderBlock")
         size = x.shape[-1]
         if not isinstance(size, int) or size % self.heads:
             raise ShapeError(f"TransformerEncoderBlock: heads is {self.heads}; it must divide the last axis of {x}")
+
+    def build(self, x: TensorType) -> None:
+        size: Any = x.shape[-1]
         self._output = FullyConnected(size, bias=self.bias, init=self.init, name="output")
 
     def call(self, x: Value, mask: Value | None = None, lengths: Value | None = None) -> Value:

@@ -58,7 +58,7 @@ class WavenetResidualModule(Layer):
         """(main, skip) after this block."""
         return self.within(self.call, x, skip=skip)
 
-    def build(self, x: TensorType) -> None:
+    def accepts(self, x: TensorType) -> None:
         if x.rank != 3 or x.shape[-1] != self.residual_channels:
             raise ShapeError(f"WavenetResidualModule takes sequences (N, T, {self.residual_channels}), not {x}: "
                              f"residual_channels is {self.residual_channels}")
