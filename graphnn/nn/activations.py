@@ -15,7 +15,7 @@ from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
 from graphnn.ir.ops.composed import GELU_IS_LINEAR
-from graphnn.nn.arguments import is_number, is_whole
+from graphnn.nn.arguments import as_axis, check_word, is_number, shown
 from graphnn.nn.described import DescriptionError, describe, make
 from graphnn.nn.layer import Layer, snake_case
 
@@ -35,7 +35,7 @@ class ActivationLayer(Layer):
     def _number(self, argument: str) -> float:
         value: Any = getattr(self, argument)
         if not is_number(value):
-            raise ShapeError(f"{type(self).__name__}: {argument} is {value!r}; it must be a finite number")
+            raise ShapeError(f"{type(self).__name__}: {argument} is {shown(value)}; it must be a finite number")
         return float(value)
 
 
@@ -106,8 +106,7 @@ class Softmax(ActivationLayer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not is_whole(self.axis):
-            raise ShapeError(f"Softmax: axis is {self.axis!r}; it must be a whole number, negative from the end")
+        self.axis = as_axis(self.axis, "Softmax: axis")
 
     def call(self, x: Value) -> Value:
         return ir.softmax(x, self.axis)
@@ -247,8 +246,7 @@ class GELU(ActivationLayer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.approximate not in ("none", "tanh"):
-            raise ShapeError(f"GELU: approximate is {self.approximate!r}; it is 'none' or 'tanh'")
+        check_word(self, "approximate", "none", "tanh")
 
     def call(self, x: Value) -> Value:
         if self.approximate == "none":
@@ -334,6 +332,6 @@ def as_activation(activation: Activation) -> Callable[[Value], Value]:
     if isinstance(activation, (str, Mapping)):
         return read_activation(activation).call
     if isinstance(activation, type) or not callable(activation):
-        raise DescriptionError(f"{activation!r} is no activation; give a name ({', '.join(sorted(BY_NAME))}), a layer, "
+        raise DescriptionError(f"{shown(activation)} is no activation; give a name ({', '.join(sorted(BY_NAME))}), a layer, "
                                "a function of a Value, or None")
     return activation.call if isinstance(activation, Layer) else activation

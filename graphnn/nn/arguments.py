@@ -26,33 +26,62 @@ def is_number(value: Any) -> bool:
     return real and abs(float(value) if isinstance(value, np.generic) else value) <= LARGEST     # 10**400 has no float
 
 
+def is_count(value: Any, least: int) -> bool:
+    """Whether this is a whole number of 64 bits, at least `least`."""
+    return is_whole(value) and least <= value < 1 << 63
+
+
+def shown(value: Any) -> str:
+    """An argument as errors show it: its repr, the beginning of a long one; no integer of thousands of digits."""
+    if is_whole(value) and abs(value) >= 1 << 64:
+        return "an integer of more than 64 bits"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def as_count(value: Any, what: str, least: int = 1) -> int:
     """`value` as a Python integer. Raises ShapeError unless it is a whole number, at least `least`."""
-    if not is_whole(value) or not least <= value < 1 << 63:
-        shown = f"{value!r}" if not is_whole(value) or abs(value) < 1 << 64 else "an integer of more than 64 bits"
-        raise ShapeError(f"{what} is {shown}; it must be a whole number, at least {least}")
+    if not is_count(value, least):
+        raise ShapeError(f"{what} is {shown(value)}; it must be a whole number, at least {least}")
+    return int(value)
+
+
+def as_axis(value: Any, what: str) -> int:
+    """`value` as a Python integer. Raises ShapeError unless it can be the number of an axis."""
+    if not is_count(value, -(1 << 63)):
+        raise ShapeError(f"{what} is {shown(value)}; it must be a whole number, negative from the end")
     return int(value)
 
 
 def as_probability(value: Any, what: str, *, closed: bool = False) -> float:
     """`value` as a float in [0, 1), or in [0, 1] when `closed`. Raises ShapeError."""
     if not is_number(value) or not 0 <= value <= 1 or (value == 1 and not closed):
-        raise ShapeError(f"{what} is {value!r}; it must be at least 0 and {'at most' if closed else 'below'} 1")
+        raise ShapeError(f"{what} is {shown(value)}; it must be at least 0 and {'at most' if closed else 'below'} 1")
     return float(value)
 
 
 def check_flags(thing: Any, *arguments: str) -> None:
-    """Raise ShapeError unless these arguments of a layer are True or False."""
+    """Make these arguments of a layer Python bools. Raises ShapeError unless they are True or False."""
     for argument in arguments:
-        if not isinstance(getattr(thing, argument), bool):
-            raise ShapeError(f"{type(thing).__name__}: {argument} is {getattr(thing, argument)!r}; it is True or False")
+        value = getattr(thing, argument)
+        if not isinstance(value, (bool, np.bool_)):
+            raise ShapeError(f"{type(thing).__name__}: {argument} is {shown(value)}; it is True or False")
+        setattr(thing, argument, bool(value))
+
+
+def check_word(thing: Any, argument: str, *words: str) -> None:
+    """Raise ShapeError unless this argument of a layer is one of the words."""
+    value = getattr(thing, argument)
+    if not isinstance(value, str) or value not in words:
+        listed = f"{', '.join(map(repr, words[:-1]))} or {words[-1]!r}"
+        raise ShapeError(f"{type(thing).__name__}: {argument} is {shown(value)}; it is {listed}")
 
 
 def as_pair(value: Any, what: str, least: int = 1) -> tuple[int, int]:
     """(rows, columns) from one number or two. Raises ShapeError."""
     pair = (value, value) if is_whole(value) else tuple(value) if isinstance(value, (tuple, list)) else ()
-    if len(pair) != 2 or any(not is_whole(v) or v < least for v in pair):
-        raise ShapeError(f"{what} is {value!r}; use an integer or a pair of integers, at least {least}")
+    if len(pair) != 2 or not all(is_count(v, least) for v in pair):
+        raise ShapeError(f"{what} is {shown(value)}; use an integer or a pair of integers, at least {least}")
     return int(pair[0]), int(pair[1])
 
 
@@ -60,13 +89,13 @@ def as_padding(value: Any, what: str, *words: str) -> Padding:
     """A padding in its own form, its numbers as Python integers; `words` are allowed beside "valid" and "same".
     Raises ShapeError."""
     known = ("valid", "same", *words)
-    if is_whole(value) and value >= 0:
+    if is_count(value, 0):
         return int(value)
     if isinstance(value, str) and value in known:
         return value
-    if isinstance(value, (tuple, list)) and len(value) in (2, 4) and all(is_whole(v) and v >= 0 for v in value):
+    if isinstance(value, (tuple, list)) and len(value) in (2, 4) and all(is_count(v, 0) for v in value):
         return tuple(int(v) for v in value)  # pyright: ignore[reportReturnType]
-    raise ShapeError(f"{what} is {value!r}; use an integer, (rows, columns), (top, bottom, left, right), "
+    raise ShapeError(f"{what} is {shown(value)}; use an integer, (rows, columns), (top, bottom, left, right), "
                      f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}, none negative")
 
 

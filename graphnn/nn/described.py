@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from graphnn.errors import GraphnnError
+from graphnn.nn.arguments import shown
 from graphnn.nn.layer import snake_case
 
 T = TypeVar("T")
@@ -51,10 +52,10 @@ def make(spec: Any, table: Mapping[str, type[T]], base: type, what: str) -> T:
         _require_bounded(spec, what)
         key = "kind" if "kind" in spec else "name"
         if not isinstance(spec.get(key), str):
-            raise DescriptionError(f"{_short(spec)} describes no {what}: its kind stands under 'name', as in "
+            raise DescriptionError(f"{shown(spec)} describes no {what}: its kind stands under 'name', as in "
                                    f"{{'name': {next(iter(table))!r}}}")
         return _made(spec[key], {k: v for k, v in spec.items() if k != key}, table, what)
-    given = f"the class {spec.__name__}" if isinstance(spec, type) else f"{type(spec).__name__} {_short(spec)}"
+    given = f"the class {spec.__name__}" if isinstance(spec, type) else f"{type(spec).__name__} {shown(spec)}"
     raise DescriptionError(f"{given} is no {what}; give an object, a name, a string name(key=value, ...) or a dictionary",
                            hint=f"the names are {', '.join(sorted(table))}")
 
@@ -103,7 +104,7 @@ def require_flags(thing: Any) -> None:
     """Raise DescriptionError unless all arguments whose default is True or False are one of them: "False" would be true."""
     for f in fields(thing):
         if isinstance(f.default, bool) and not isinstance(value := getattr(thing, f.name), (bool, np.bool_)):
-            raise DescriptionError(f"{type(thing).__name__}: {f.name} is {_short(value)}; it is True or False")
+            raise DescriptionError(f"{type(thing).__name__}: {f.name} is {shown(value)}; it is True or False")
 
 
 # ------------------------------------------------------------------------------------------------ making
@@ -206,7 +207,7 @@ def _value(node: ast.expr, depth: int) -> Any:
 
 def _state(thing: Any) -> dict[str, Any]:
     if not is_dataclass(thing) or isinstance(thing, type):
-        raise DescriptionError(f"{_short(thing)} cannot be written: it is no object of graphnn with arguments")
+        raise DescriptionError(f"{shown(thing)} cannot be written: it is no object of graphnn with arguments")
 
     state = {f.name: getattr(thing, f.name) for f in fields(thing) if f.init and f.compare}
     name = state.pop("name", None)
@@ -242,10 +243,5 @@ def _plain(value: Any) -> Any:
 
 def _key(key: Any) -> str | int:
     if type(key) not in (str, int):
-        raise DescriptionError(f"{_short(key)} cannot be written as a key; use a string or a whole number")
+        raise DescriptionError(f"{shown(key)} cannot be written as a key; use a string or a whole number")
     return key
-
-
-def _short(thing: Any) -> str:
-    text = repr(thing)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -17,7 +17,7 @@ import numpy as np
 from graphnn.errors import ShapeError
 from graphnn.ir.ops.inputs import Initializer
 from graphnn.nn.activations import Activation, LeakyReLU, ReLU, Tanh, read_activation
-from graphnn.nn.arguments import is_number, is_whole
+from graphnn.nn.arguments import is_number, is_whole, shown
 from graphnn.nn.described import DescriptionError, make
 
 DTypeOf = np.dtype[np.generic]
@@ -352,7 +352,7 @@ def as_initialiser(init: Init, activation: Activation = None) -> Initializer:
     if isinstance(init, (str, Mapping)):
         init = make(init, BY_NAME, _Initialiser, "initialiser")
     if isinstance(init, type) or not callable(init):
-        raise DescriptionError(f"{init!r} is no initialiser; give a name ({', '.join(BY_NAME)}) or a function "
+        raise DescriptionError(f"{shown(init)} is no initialiser; give a name ({', '.join(BY_NAME)}) or a function "
                                "(shape, dtype, rng) -> array")
     if activation is None or not isinstance(init, _ByGain) or init.gain is not None:
         return init

@@ -24,6 +24,7 @@ from graphnn.ir.op import describe
 from graphnn.ir.ops.inputs import Initializer, parameter, state
 from graphnn.ir.ops.modes import with_update
 from graphnn.ir.types import DType, TensorType
+from graphnn.nn.arguments import shown
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ class Layer:
 
     def __post_init__(self) -> None:
         if self.name is not None and not (isinstance(self.name, str) and IDENTIFIER.match(self.name)):
-            raise VerifyError(f"{self.name!r} cannot name a layer; use letters, digits, _ . / -")
+            raise VerifyError(f"{shown(self.name)} cannot name a layer; use letters, digits, _ . / -")
         self.parameters: list[Value] = []                # trainable values, in order of making; those of layers inside too
         self.states: list[Value] = []
         self._draws: tuple[Value, Value] | None = None

@@ -6,11 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from graphnn import ir
 from graphnn.errors import DTypeError, ShapeError
 from graphnn.ir.dims import Size
 from graphnn.ir.graph import Value
-from graphnn.nn.arguments import as_probability, check_flags, is_number
+from graphnn.nn.arguments import as_probability, check_flags, is_number, shown
 from graphnn.nn.layer import Layer
 from graphnn.nn.layers.dropout import dropped
 
@@ -42,8 +44,10 @@ class DotProductAttention(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.scale, np.bool_):
+            self.scale = bool(self.scale)
         if not isinstance(self.scale, bool) and not is_number(self.scale):
-            raise ShapeError(f"DotProductAttention: scale is {self.scale!r}; it is True, False or a finite number")
+            raise ShapeError(f"DotProductAttention: scale is {shown(self.scale)}; it is True, False or a finite number")
         check_flags(self, "causal", "return_weights")
         self.dropout_p = as_probability(self.dropout_p, "DotProductAttention: dropout_p")
 

@@ -9,7 +9,7 @@ from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
 from graphnn.nn.activations import Activation
-from graphnn.nn.arguments import Padding, as_count, is_whole
+from graphnn.nn.arguments import Padding, as_count, is_count, is_whole, shown
 from graphnn.nn.initialisers import Init
 from graphnn.nn.layers.conv import SAME_SIZE, Convolution
 
@@ -49,16 +49,14 @@ class Conv1D(Convolution):
 
     def pads(self, padding: Any) -> Padding:
         """As for an image of one row."""
-        if padding == "causal":
-            return 0, 0, self._dilation[1] * (self._kernel[1] - 1), 0
-        if isinstance(padding, str) and padding in ("valid", "same", SAME_SIZE):
-            return padding
+        if isinstance(padding, str) and padding in ("valid", "same", SAME_SIZE, "causal"):
+            return padding if padding != "causal" else (0, 0, self._dilation[1] * (self._kernel[1] - 1), 0)
         both: tuple[Any, ...] = (padding, padding) if is_whole(padding) else ()
         if isinstance(padding, (tuple, list)):
             both = tuple(padding)
-        if len(both) != 2 or any(not is_whole(v) or v < 0 for v in both):
-            raise ShapeError(f"Conv1D: padding is {padding!r}; use an integer, (left, right), 'valid', 'same', 'same_size' or "
-                             "'causal', none negative")
+        if len(both) != 2 or not all(is_count(v, 0) for v in both):
+            raise ShapeError(f"Conv1D: padding is {shown(padding)}; use an integer, (left, right), 'valid', 'same', 'same_size' "
+                             "or 'causal', none negative")
         return 0, 0, int(both[0]), int(both[1])
 
     def weight_shape(self, channels: Any) -> tuple[Any, ...]:

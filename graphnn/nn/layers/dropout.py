@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
-from graphnn.nn.arguments import as_probability, check_flags, require_float
+from graphnn.nn.arguments import as_probability, check_flags, require_float, shown
 from graphnn.nn.layer import Layer
 
 
@@ -49,7 +49,7 @@ class Dropout(Layer):
         self.p = as_probability(self.p, "Dropout: p")
         check_flags(self, "spatial")
         if self.layer is not None and not isinstance(self.layer, Layer):
-            raise ShapeError(f"Dropout: layer is {self.layer!r}; it must be a layer, or None")
+            raise ShapeError(f"Dropout: layer is {shown(self.layer)}; it must be a layer, or None")
 
     def call(self, *inputs: Value) -> Value:
         noisy = [self._drop(x) for x in inputs]

@@ -8,7 +8,7 @@ from graphnn import ir
 from graphnn.errors import DTypeError, ShapeError
 from graphnn.ir.graph import Value
 from graphnn.ir.types import TensorType
-from graphnn.nn.arguments import as_count
+from graphnn.nn.arguments import as_count, check_word
 from graphnn.nn.initialisers import Init, as_initialiser
 from graphnn.nn.layer import Layer
 
@@ -44,15 +44,14 @@ class Embedding(Layer):
         super().__post_init__()
         self.vocab_size = as_count(self.vocab_size, "Embedding: vocab_size")
         self.out_features = as_count(self.out_features, "Embedding: out_features")
-        if self.pool not in (None, "sum", "mean"):
-            raise ShapeError(f"Embedding: pool is {self.pool!r}; it is None, 'sum' or 'mean'")
+        if self.pool is not None:
+            check_word(self, "pool", "sum", "mean")
         if self.padding_idx is not None:
             self.padding_idx = as_count(self.padding_idx, "Embedding: padding_idx", 0)
             if self.padding_idx >= self.vocab_size:
                 raise ShapeError(f"Embedding: padding_idx is {self.padding_idx}; it must be less than vocab_size, "
                                  f"{self.vocab_size}")
-        if self.dtype not in ("f32", "f64"):
-            raise DTypeError(f"Embedding: dtype is {self.dtype!r}; it is 'f32' or 'f64'")
+        check_word(self, "dtype", "f32", "f64")
         self._first = as_initialiser(self.init)
 
     def __call__(self, ids: Value, *, lengths: Value | None = None, mask: Value | None = None,

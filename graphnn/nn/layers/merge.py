@@ -9,7 +9,7 @@ from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
 from graphnn.nn.activations import Activation, as_activation
-from graphnn.nn.arguments import is_whole
+from graphnn.nn.arguments import as_axis
 from graphnn.nn.layer import Layer
 
 
@@ -97,8 +97,7 @@ class Concatenate(Merge):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not is_whole(self.axis):
-            raise ShapeError(f"Concatenate: axis is {self.axis!r}; it must be a whole number, negative from the end")
+        self.axis = as_axis(self.axis, "Concatenate: axis")
         self._activate = as_activation(self.activation)
 
     def call(self, *inputs: Value) -> Value:

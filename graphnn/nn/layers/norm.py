@@ -11,7 +11,7 @@ from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
 from graphnn.ir.ops.inputs import Initializer
 from graphnn.ir.types import TensorType
-from graphnn.nn.arguments import as_count, check_flags, is_number, is_whole, require_float
+from graphnn.nn.arguments import as_count, check_flags, is_count, is_number, is_whole, require_float, shown
 from graphnn.nn.initialisers import Init, as_initialiser, zeros
 from graphnn.nn.layer import Layer
 
@@ -19,7 +19,7 @@ from graphnn.nn.layer import Layer
 def as_eps(value: Any, what: str) -> float:
     """A number above 0. Raises ShapeError."""
     if not is_number(value) or value <= 0:
-        raise ShapeError(f"{what} is {value!r}; it must be a number above 0")
+        raise ShapeError(f"{what} is {shown(value)}; it must be a number above 0")
     return float(value)
 
 
@@ -28,8 +28,8 @@ def as_sizes(value: Any, what: str) -> tuple[int, ...] | None:
     if value is None:
         return None
     sizes = (value,) if is_whole(value) else tuple(value) if isinstance(value, (tuple, list)) else ()
-    if not sizes or any(not is_whole(size) or size < 1 for size in sizes):
-        raise ShapeError(f"{what} is {value!r}; use the sizes of the last axes, each at least 1, or None")
+    if not sizes or not all(is_count(size, 1) for size in sizes):
+        raise ShapeError(f"{what} is {shown(value)}; use the sizes of the last axes, each at least 1, or None")
     return tuple(int(size) for size in sizes)
 
 

@@ -11,7 +11,7 @@ from graphnn.errors import DTypeError, ShapeError
 from graphnn.ir.graph import Value
 from graphnn.ir.ops.inputs import placeholder
 from graphnn.ir.types import TensorType
-from graphnn.nn.arguments import check_flags
+from graphnn.nn.arguments import check_flags, shown
 from graphnn.nn.layer import Layer
 
 
@@ -81,7 +81,7 @@ class Recurrent(Layer):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.cell, Cell):
-            raise ShapeError(f"Recurrent: cell is {self.cell!r}; it is a Cell, such as nn.LSTMCell(8)")
+            raise ShapeError(f"Recurrent: cell is {shown(self.cell)}; it is a Cell, such as nn.LSTMCell(8)")
         check_flags(self, "return_sequences", "return_state", "reverse")
 
     def __call__(self, x: Value, *states: Value, lengths: Value | None = None, mask: Value | None = None) -> Any:

@@ -10,7 +10,8 @@ from graphnn.errors import ShapeError
 from graphnn.ir.dims import Size, ceildiv, dim_max, dim_min, numbers
 from graphnn.ir.graph import Value
 from graphnn.ir.ops.window import as_sides
-from graphnn.nn.arguments import Padding, Pair, as_padding, as_pair, check_flags
+from graphnn.ir.types import TensorType
+from graphnn.nn.arguments import Padding, Pair, as_padding, as_pair, check_flags, check_word, require_float
 from graphnn.nn.layer import Layer
 
 
@@ -46,13 +47,15 @@ class Pool2D(Layer):
             if max(top, bottom) >= self._kernel[0] or max(left, right) >= self._kernel[1]:
                 raise ShapeError(f"Pool2D: padding is {self.padding!r}; each side must be less than kernel_size, "
                                  f"{self.kernel_size!r}, or windows lie in it whole")
-        if self.mode not in ("max", "average"):
-            raise ShapeError(f"Pool2D: mode is {self.mode!r}; it is 'max' or 'average'")
+        check_word(self, "mode", "max", "average")
         check_flags(self, "count_include_pad", "ceil_mode")
 
-    def call(self, x: Value) -> Value:
+    def accepts(self, x: TensorType) -> None:
         if x.rank != 4:
-            raise ShapeError(f"Pool2D takes images (N, H, W, C), not {x.type}")
+            raise ShapeError(f"Pool2D takes images (N, H, W, C), not {x}")
+        require_float(x, "Pool2D")
+
+    def call(self, x: Value) -> Value:
         padding, counted = self._padding, self.count_include_pad
         if self.ceil_mode:
             _, h, w, _ = x.shape

@@ -17,7 +17,7 @@ from graphnn.ir.graph import Value
 from graphnn.ir.ops.inputs import Initializer
 from graphnn.ir.types import TensorType
 from graphnn.nn.activations import Activation, as_activation
-from graphnn.nn.arguments import as_count, as_probability, check_flags, is_number, require_float
+from graphnn.nn.arguments import as_count, as_probability, check_flags, is_number, require_float, shown
 from graphnn.nn.initialisers import DTypeOf, Init, as_initialiser, zeros
 from graphnn.nn.layers.dropout import Dropout
 from graphnn.nn.layers.over_time import Cell, live_steps, over_time
@@ -176,7 +176,7 @@ class LSTMCell(_Cell):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not is_number(self.forget_bias):
-            raise ShapeError(f"{self._kind}: forget_bias is {self.forget_bias!r}; it is a finite number")
+            raise ShapeError(f"{self._kind}: forget_bias is {shown(self.forget_bias)}; it is a finite number")
         if self.forget_bias and not self.bias:
             raise ShapeError(f"{self._kind}: forget_bias is {self.forget_bias!r}, but there is no bias: bias is False")
         self._activate, self._gate = as_activation(self.activation), as_activation(self.gate_activation)

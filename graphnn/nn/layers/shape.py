@@ -10,7 +10,7 @@ from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.dims import product
 from graphnn.ir.graph import Value
-from graphnn.nn.arguments import Pair, as_pair, check_flags, is_whole, require_float
+from graphnn.nn.arguments import Pair, as_pair, check_flags, check_word, is_count, is_whole, require_float, shown
 from graphnn.nn.layer import Layer
 
 
@@ -32,8 +32,8 @@ class Flatten(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.keep_dim, bool) or self.keep_dim not in ("first", "last", -1):
-            raise ShapeError(f"Flatten: keep_dim is {self.keep_dim!r}; it is 'first', 'last' or -1 (no axis stays)")
+        if not (is_whole(self.keep_dim) or isinstance(self.keep_dim, str)) or self.keep_dim not in ("first", "last", -1):
+            raise ShapeError(f"Flatten: keep_dim is {shown(self.keep_dim)}; it is 'first', 'last' or -1 (no axis stays)")
 
     def call(self, x: Value) -> Value:
         if self.keep_dim == -1:
@@ -63,8 +63,8 @@ class Reshape(Layer):
         super().__post_init__()
         shape: Any = self.shape
         sizes: tuple[Any, ...] = (shape,) if is_whole(shape) else tuple(shape) if isinstance(shape, (tuple, list)) else (None,)
-        if any(not is_whole(size) or size < -1 or size == 0 for size in sizes) or sizes.count(-1) > 1:
-            raise ShapeError(f"Reshape: shape is {shape!r}; use sizes of at least 1 without the batch, one of them may be -1")
+        if not all(is_count(size, -1) and size != 0 for size in sizes) or sizes.count(-1) > 1:
+            raise ShapeError(f"Reshape: shape is {shown(shape)}; use sizes of at least 1 without the batch; one may be -1")
         self._sizes = tuple(int(size) for size in sizes)
 
     def call(self, x: Value) -> Value:
@@ -95,8 +95,7 @@ class GlobalPool(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mode not in ("average", "max"):
-            raise ShapeError(f"GlobalPool: mode is {self.mode!r}; it is 'average' or 'max'")
+        check_word(self, "mode", "average", "max")
         check_flags(self, "keepdims")
 
     def call(self, x: Value) -> Value:

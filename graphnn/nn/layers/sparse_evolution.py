@@ -15,7 +15,7 @@ from graphnn.ir.ops.modes import with_update
 from graphnn.ir.ops.sparse import sorted_pattern
 from graphnn.ir.types import DType, TensorType
 from graphnn.nn.activations import Activation, ActivationLayer, Softmax, as_activation
-from graphnn.nn.arguments import as_count, as_probability, check_flags, is_number, require_float
+from graphnn.nn.arguments import as_count, as_probability, check_flags, is_number, require_float, shown
 from graphnn.nn.initialisers import Constant, Init, as_initialiser, zeros
 from graphnn.nn.layer import Layer
 from graphnn.runtime.state import State
@@ -60,7 +60,7 @@ class SparseEvolution(Layer):
         self.out_features = as_count(self.out_features, "SparseEvolution: out_features")
         self.zeta = as_probability(self.zeta, "SparseEvolution: zeta", closed=True)
         if not is_number(self.epsilon) or self.epsilon <= 0:
-            raise ShapeError(f"SparseEvolution: epsilon is {self.epsilon!r}; it must be a number, greater than 0")
+            raise ShapeError(f"SparseEvolution: epsilon is {shown(self.epsilon)}; it must be a number, greater than 0")
         check_flags(self, "bias")
         self._activate = as_activation(self.activation)
         self._first = as_initialiser(self.init, self.activation)

@@ -9,7 +9,7 @@ from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
 from graphnn.nn.activations import Activation
-from graphnn.nn.arguments import check_flags
+from graphnn.nn.arguments import check_flags, check_word, shown
 from graphnn.nn.initialisers import Init
 from graphnn.nn.layer import Layer
 from graphnn.nn.layers.over_time import Recurrent
@@ -26,10 +26,6 @@ class _BothWays(Layer):
     return_state: bool
     _ahead: OverTime
     _back: OverTime
-
-    def _check(self) -> None:
-        if self.merge not in MERGES:
-            raise ShapeError(f"{type(self).__name__}: merge is {self.merge!r}; it is one of {', '.join(MERGES)}")
 
     def __call__(self, x: Value, *states: Value, lengths: Value | None = None, mask: Value | None = None) -> Any:
         """The merged result for a sequence; `states` are the first states, those of the forward run first; `lengths` or `mask`
@@ -69,12 +65,12 @@ class Bidirectional(_BothWays):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check()
+        check_word(self, "merge", *MERGES)
         for label, layer, reverse in (("layer", self.layer, False), ("backward", self.backward, True)):
             if layer is None and label == "backward":
                 continue
             if not isinstance(layer, OverTime):
-                raise ShapeError(f"Bidirectional: {label} is {layer!r}; it is an RNN, LSTM, GRU or Recurrent layer")
+                raise ShapeError(f"Bidirectional: {label} is {shown(layer)}; it is an RNN, LSTM, GRU or Recurrent layer")
             if layer.reverse is not reverse:
                 raise ShapeError(f"Bidirectional: {label} has reverse={layer.reverse}; it must be {reverse} there")
         other = self.backward or _afresh(self.layer, reverse=True)
@@ -120,7 +116,7 @@ class BidirectionalLSTM(_BothWays):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check()
+        check_word(self, "merge", *MERGES)
         check_flags(self, "return_sequences", "return_state")
         self._ahead, self._back = (
             LSTM(self.out_features, self.activation, self.gate_activation, self.bias, self.forget_bias, self.init,

@@ -12,7 +12,7 @@ from graphnn.ir.graph import Value
 from graphnn.ir.ops.window import out_size, same_total
 from graphnn.ir.types import TensorType
 from graphnn.nn.activations import Activation, as_activation
-from graphnn.nn.arguments import Padding, Pair, as_count, as_padding, as_pair, require_float
+from graphnn.nn.arguments import Padding, Pair, as_count, as_padding, as_pair, check_word, require_float
 from graphnn.nn.initialisers import Init
 from graphnn.nn.layer import Layer
 from graphnn.nn.layers.batch_norm import BatchNorm2D
@@ -35,8 +35,7 @@ class _Residual(Layer):
     momentum: float
 
     def _setup(self) -> None:
-        if self.order not in ORDERS:
-            raise ShapeError(f"{type(self).__name__}: order is {self.order!r}; it is {' or '.join(map(repr, ORDERS))}")
+        check_word(self, "order", *ORDERS)
         for field in fields(self):                       # errors name them as here, not as the layers inside do
             for start, check in CHECKS.items():
                 if field.name.startswith(start):
