@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from graphnn.errors import DTypeError, ShapeError
+from graphnn.ir.dims import Size, numbers
+from graphnn.ir.ops.window import as_sides
 from graphnn.ir.types import TensorType
 
 LARGEST = sys.float_info.max
@@ -97,6 +100,18 @@ def as_padding(value: Any, what: str, *words: str) -> Padding:
         return tuple(int(v) for v in value)  # pyright: ignore[reportReturnType]
     raise ShapeError(f"{what} is {shown(value)}; use an integer, (rows, columns), (top, bottom, left, right), "
                      f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}, none negative")
+
+
+def check_window(kind: str, kernel_size: Any, sizes: Sequence[Size], spans: tuple[int, int], padding: Padding) -> None:
+    """Raise ShapeError, naming kernel_size, when a window that spans this much fits in no padded image of these rows and
+    columns. Of sizes that are symbolic the numbers show it."""
+    if isinstance(padding, str) and padding != "valid":  # as much as it takes
+        return
+    sides = as_sides(padding, (0, 0), spans, (1, 1))
+    for size, span, low, high in zip(sizes, spans, sides[::2], sides[1::2], strict=True):
+        if isinstance(size, int) and numbers((size + low + high,))[0] < span:
+            raise ShapeError(f"{kind}: kernel_size is {kernel_size!r}; a window that spans {span} does not fit in {size} with "
+                             f"padding {low} and {high}", hint="use a smaller kernel or dilation, or more padding")
 
 
 def require_float(x: TensorType, what: str) -> None:

@@ -131,15 +131,19 @@ def lower(at: Lowering) -> Sequence[Instruction]:
         _check_bound(at)
         return rule(at.node, at)
     except GraphnnError as error:              # such as a slice beyond an axis: only numbers show it
-        error.locate(f"{at.node.op.name}: ", describe(tuple(value.type for value in at.node.inputs), at.node.loc))
+        named = at.op.producer if isinstance(at.op, Epilogue) else at.op
+        error.locate(f"{named.name}: ", describe(tuple(value.type for value in at.node.inputs), at.node.loc))
         raise
 
 
 def _check_bound(at: Lowering) -> None:
     """Raise what the op's type rule has to say about numbers, once they stand for names: kernels rely on it."""
     node = at.node
-    if isinstance(node.op, (Fused, Epilogue)) or (at.op is node.op and all(v.type.is_static for v in node.inputs)):
+    if isinstance(node.op, Fused) or (at.op is node.op and all(v.type.is_static for v in node.inputs)):
         return                                          # groups: of ops whose rules accept any sizes, or see kernels/fused.py
+    if isinstance(at.op, Epilogue):                     # the body is such a group; the size of a convolution is not any
+        at.op.producer.infer(*(value.type.bind(at.sizes) for value in node.inputs[:at.op.producer_inputs]))
+        return
     made = at.op.infer(*(value.type.bind(at.sizes) for value in node.inputs))
     expected = tuple(t.bind(at.sizes) for t in node.types)
     if made != expected:

@@ -17,6 +17,7 @@ from graphnn.errors import GraphnnError, NumericsError, ShapeError
 from graphnn.ir.dims import bind_size
 from graphnn.ir.graph import Graph, Node, Value
 from graphnn.ir.op import describe
+from graphnn.ir.ops.fused import Epilogue
 from graphnn.ir.ops.inputs import Constant
 from graphnn.passes.plan_buffers import BufferPlan, Lifetimes, Slot, lifetimes, plan_buffers
 from graphnn.runtime.kernel_store import addresses
@@ -90,6 +91,28 @@ def bind(program: Program, sizes: Mapping[str, int]) -> Plan:
         return _bind(program, sizes)
     except OverflowError as error:
         raise ShapeError(f"{program.graph.name}: a number does not fit the 64 bits that kernels have for it") from error
+    except ShapeError as error:
+        raise _unfit(program.graph, sizes) or error from None
+
+
+def _unfit(graph: Graph, sizes: Mapping[str, int]) -> ShapeError | None:
+    """What the first node that there cannot be for these sizes has to say. The size of a result shows only that it is negative;
+    the op's type rule knows why."""
+    for node in graph.nodes:
+        try:
+            for made in node.types:
+                made.bind(sizes)
+        except ShapeError as negative:
+            found, op, given = negative, node.op, node.inputs
+            if isinstance(op, Epilogue):
+                op, given = op.producer, given[:op.producer_inputs]
+            try:
+                op.bind(sizes).infer(*(value.type.bind(sizes) for value in given))
+            except ShapeError as reason:
+                found = reason
+            found.locate(f"{op.name}: ", describe(tuple(value.type for value in given), node.loc))
+            return found
+    return None
 
 
 def _bind(program: Program, sizes: Mapping[str, int]) -> Plan:

@@ -10,6 +10,7 @@ import pytest
 
 import graphnn as gnn
 from graphnn import nn
+from graphnn.errors import ShapeError
 from tests.nn.probes import check_derivatives, check_layer, check_training
 
 RNG = np.random.default_rng(14)
@@ -122,7 +123,7 @@ DECONV: list[dict[str, Any]] = [
     {"kernel_size": 1},
     {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1},
     {"kernel_size": (2, 3), "stride": (3, 2), "output_padding": (2, 1)},
-    {"kernel_size": 2, "padding": 2}, {"kernel_size": 3, "dilation": 2, "padding": (0, 1, 2, 0)},
+    {"kernel_size": 2, "padding": (1, 2)}, {"kernel_size": 3, "dilation": 2, "padding": (0, 1, 2, 0)},
     {"kernel_size": 3, "stride": 2, "padding": "same"},
     {"kernel_size": 3, "groups": 2, "stride": 2, "bias": False}, {"kernel_size": 2, "activation": "tanh", "groups": 4}]
 
@@ -169,7 +170,7 @@ def test_three_steps_and_a_file(tmp_path: Path) -> None:
     (lambda: nn.Conv1D(4, 3, padding=-1), "padding is -1"),
     (lambda: nn.Conv1D(4, 3, padding=(1, 2, 3)), "padding is .1, 2, 3."), (lambda: nn.Conv1D(4, 3, groups=3), "groups is 3"),
     (lambda: nn.Conv1D(4, 3)(gnn.Input((5,), name="x")), "takes sequences"),
-    (lambda: nn.Conv1D(4, 9)(gnn.Input((5, 1), name="x")), "does not fit"),
+    (lambda: nn.Conv1D(4, 9)(gnn.Input((5, 1), name="x")), "Conv1D: kernel_size is 9; .* does not fit in 5"),
     (lambda: nn.Conv1D(4, 3, groups=2)(gnn.Input((5, 3), name="x")), "must divide the 3 channels"),
     (lambda: nn.Deconv2D(-1, 3), "Deconv2D: out_channels is -1"), (lambda: nn.Deconv2D(4, 0), "Deconv2D: kernel_size is 0"),
     (lambda: nn.Deconv2D(4, 3, output_padding=1), "Deconv2D: output_padding is 1; it must be less"),
@@ -179,10 +180,32 @@ def test_three_steps_and_a_file(tmp_path: Path) -> None:
     (lambda: nn.Deconv2D(4, 3, padding="same_size"), "padding is 'same_size'"),
     (lambda: nn.Deconv2D(4, 3, bias=1), "Deconv2D: bias is 1"), (lambda: nn.Conv1D(4, 3, bias="no"), "Conv1D: bias is 'no'"),
     (lambda: nn.Conv2D(4, 3, padding="full"), "Conv2D: padding is 'full'.*'same_size'"),
-    (lambda: nn.Conv2D(4, (6, 3), padding=(0, 4))(gnn.Input((5, 5, 1), name="x")), "spans 6 does not fit in 5"),
-    (lambda: nn.Conv2D(4, 3, dilation=3)(gnn.Input((5, 5, 1), name="x")), "spans 7 does not fit in 5"),
+    (lambda: nn.Conv2D(4, (6, 3), padding=(0, 4))(gnn.Input((5, 5, 1), name="x")),
+     r"Conv2D: kernel_size is \(6, 3\).*spans 6 does not fit in 5"),
+    (lambda: nn.Conv2D(4, 3, dilation=3)(gnn.Input(("H", 5, 1), name="x")), "kernel_size is 3.*spans 7 does not fit in 5"),
+    (lambda: nn.Conv2D(4, 5, padding=(1, 1, 1, 0))(gnn.Input((3, 3, 1), name="x")), "does not fit in 3 with padding 1 and 0"),
+    (lambda: nn.Pool2D((2, 4))(gnn.Input((2, 3, 1), name="x")), r"Pool2D: kernel_size is \(2, 4\).*spans 4 does not fit in 3"),
     (lambda: nn.Deconv2D(4, 3)(gnn.Input((5, 1), name="x")), "takes images"),
-    (lambda: nn.Deconv2D(1, 2, padding=3)(gnn.Input((3, 3, 1), name="x")), "padding|size|negative")])
+    (lambda: nn.Deconv2D(1, 2, padding=3)(gnn.Input((3, 3, 1), name="x")), "3 x 3 becomes -2 x -2"),
+    (lambda: nn.Deconv2D(1, 1, padding=(0, 4))(gnn.Input((8, 8, 1), name="x")), "leaves nothing: 8 x 8 becomes 8 x 0")])
 def test_bad_arguments(make: Any, words: str) -> None:
     with pytest.raises(gnn.GraphnnError, match=words):
         make()
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize(("layer", "shape", "words"), [
+    (nn.Conv1D(3, 4), (2, 2), "conv2d: a window that spans 4 does not fit in 2 with padding 0 and 0"),
+    (nn.Conv1D(3, 4, bias=False), (3, 2), "conv2d: a window that spans 4 does not fit in 3 with padding 0 and 0"),
+    (nn.Conv2D(3, 4, padding=(1, 0), activation="relu"), (5, 3, 2), "conv2d: a window that spans 4 does not fit in 3 with"),
+    (nn.Deconv2D(3, 1, padding=1), (1, 3, 2), "conv2d_input_grad: the size H-2 is -1"),
+    (nn.Pool2D(2), (1, 3, 2), "max_pool2d: a window that spans 2 does not fit in 1"),
+], ids=str)
+def test_symbolic_sizes_too_small_for_the_kernel(layer: nn.Layer, shape: tuple[int, ...], words: str, backend: str) -> None:
+    """The layer is named when it runs, by both back ends alike."""
+    x = gnn.Input((*"HW"[:len(shape) - 1], shape[-1]), name="x")
+    model = gnn.Model(x, layer(x), backend=backend)
+    with pytest.raises(ShapeError, match=words) as caught:
+        model.predict(np.zeros((2, *shape)))
+    assert any(type(layer).__name__.lower() in note for note in caught.value.__notes__)
+    assert any("test_conv1d_deconv.py:" in note for note in caught.value.__notes__)

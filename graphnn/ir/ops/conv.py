@@ -286,6 +286,9 @@ def conv2d_transpose(x: Value, w: Value, *, stride: PairLike = 1, padding: Paddi
         sides = window.as_sides(padding, (h, width), spans, stride)
         sizes = ((h - 1) * stride[0] - sides[0] - sides[1] + spans[0] + extra[0],
                  (width - 1) * stride[1] - sides[2] - sides[3] + spans[1] + extra[1])
+        if any(isinstance(size, int) and size < 1 for size in sizes):
+            raise ShapeError(f"padding {sides} leaves nothing: {h} x {width} becomes {sizes[0]} x {sizes[1]}",
+                             hint="use a larger kernel or stride, or less padding")
     return Conv2DInputGrad((n, sizes[0], sizes[1], w.shape[2] * groups), stride, sides, dilation, groups).one(x, w)
 
 

@@ -9,9 +9,10 @@ from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.dims import Size
 from graphnn.ir.graph import Value
+from graphnn.ir.ops.window import reach
 from graphnn.ir.types import TensorType
 from graphnn.nn.activations import Activation, as_activation
-from graphnn.nn.arguments import Padding, Pair, as_count, as_padding, as_pair, check_flags, require_float
+from graphnn.nn.arguments import Padding, Pair, as_count, as_padding, as_pair, check_flags, check_window, require_float
 from graphnn.nn.initialisers import Init, as_initialiser, zeros
 from graphnn.nn.layer import Layer
 
@@ -68,6 +69,12 @@ class Convolution(Layer):
         channels = x.shape[-1]
         if isinstance(channels, int) and channels % self.groups:
             raise ShapeError(f"{self._kind}: groups is {self.groups}; it must divide the {channels} channels of x")
+        self.check_kernel(x)
+
+    def check_kernel(self, x: TensorType) -> None:
+        """Raise ShapeError when the kernel is larger than padded x."""
+        spans = tuple(reach(k, d) for k, d in zip(self._kernel, self._dilation, strict=True))
+        check_window(self._kind, self.kernel_size, (1, *x.shape[1:-1])[-2:], (spans[0], spans[1]), self._padding)
 
     def build(self, x: TensorType, *rest: TensorType) -> None:
         channels = x.shape[-1]
@@ -83,7 +90,7 @@ class Convolution(Layer):
         padding = self._padding if padding is None else padding
         if padding == SAME_SIZE:
             axes = zip(x.shape[1:3], self._kernel, self._stride, self._dilation, strict=True)
-            padding = [pad for size, k, s, d in axes for pad in size_preserving(size, d * (k - 1) + 1, s)]
+            padding = [pad for size, k, s, d in axes for pad in size_preserving(size, reach(k, d), s)]
         return ir.conv2d(x, weight, stride=self._stride, padding=padding, dilation=self._dilation, groups=self.groups)
 
     def finished(self, y: Value) -> Value:

@@ -8,6 +8,7 @@ from typing import Any
 from graphnn import ir
 from graphnn.errors import ShapeError
 from graphnn.ir.graph import Value
+from graphnn.ir.types import TensorType
 from graphnn.nn.activations import Activation
 from graphnn.nn.arguments import Padding, Pair, as_padding, as_pair
 from graphnn.nn.initialisers import Init
@@ -52,6 +53,9 @@ class Deconv2D(Convolution):
 
     def pads(self, padding: Any) -> Padding:
         return as_padding(padding, "Deconv2D: padding")
+
+    def check_kernel(self, x: TensorType) -> None:
+        """A kernel of any size will do."""
 
     def weight_shape(self, channels: Any) -> tuple[Any, ...]:
         return (*self._kernel, channels, self.out_channels // self.groups)

@@ -11,7 +11,7 @@ from graphnn.ir.dims import Size, ceildiv, dim_max, dim_min, numbers
 from graphnn.ir.graph import Value
 from graphnn.ir.ops.window import as_sides
 from graphnn.ir.types import TensorType
-from graphnn.nn.arguments import Padding, Pair, as_padding, as_pair, check_flags, check_word, require_float
+from graphnn.nn.arguments import Padding, Pair, as_padding, as_pair, check_flags, check_window, check_word, require_float
 from graphnn.nn.layer import Layer
 
 
@@ -54,6 +54,8 @@ class Pool2D(Layer):
         if x.rank != 4:
             raise ShapeError(f"Pool2D takes images (N, H, W, C), not {x}")
         require_float(x, "Pool2D")
+        if not self.ceil_mode:                           # else a window begins that goes beyond the image
+            check_window("Pool2D", self.kernel_size, x.shape[1:3], self._kernel, self._padding)
 
     def call(self, x: Value) -> Value:
         padding, counted = self._padding, self.count_include_pad

@@ -154,6 +154,9 @@ class SkipConnectionConvModule(_Residual):
 class FittedConv2D(Conv2D):
     """A Conv2D padded so that its result has as many rows and columns as another value."""
 
+    def check_kernel(self, x: TensorType) -> None:
+        """Whether it fits follows from the other value."""
+
     def call(self, x: Value, like: Value) -> Value:
         axes = zip(x.shape[1:3], like.shape[1:3], self._kernel, self._stride, self._dilation, strict=True)
         sides: list[Size] = []
