@@ -110,6 +110,18 @@ def test_a_batch_of_one_is_finite_in_training() -> None:
     assert np.isfinite(exe.state["batch_norm1d/running_var"]).all()
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0, 3)])
+def test_a_batch_of_none_leaves_the_statistics_as_they_were(shape: tuple[int, ...], backend: str) -> None:
+    x = gnn.Input(shape[1:] if len(shape) == 2 else ("T", 3), name="x")
+    step = gnn.compile(gnn.Graph.of("norm", [x], [nn.BatchNorm1D()(x)]), training=True, backend=backend)
+    assert step(np.zeros(shape, np.float32)).shape == shape
+    np.testing.assert_array_equal(step.state["batch_norm1d/running_mean"], np.zeros(3))
+    np.testing.assert_array_equal(step.state["batch_norm1d/running_var"], np.ones(3))
+    step(np.full((1, *shape[1:-1], 3) if 0 not in shape[1:] else (1, 2, 3), 2.0, np.float32))
+    np.testing.assert_allclose(step.state["batch_norm1d/running_mean"], np.full(3, 0.2), rtol=1e-6)
+
+
 def test_bad_input_is_named() -> None:
     with pytest.raises(ShapeError, match=r"momentum is 1\.5"):
         nn.BatchNorm1D(momentum=1.5)

@@ -100,6 +100,19 @@ def test_a_wrapped_layer_gets_the_dropped_input_and_belongs_to_the_wrapper() -> 
     assert not np.allclose(exe(a), plain)
 
 
+def test_keywords_of_the_call_go_to_the_wrapped_layer_as_they_are() -> None:
+    """A recurrent layer with lengths, attention with a mask: only what is real and comes first is dropped."""
+    x, lengths = gnn.Input((4, 64), name="x"), gnn.Input((), name="lengths", dtype="i64")
+    y = nn.Dropout(0.5, nn.GRU(2))(x, lengths=lengths)
+    run = gnn.compile(gnn.Graph.of("drop", [x, lengths], [y]), training=True, backend="numpy")
+    found = run(np.ones((2, 4, 64), np.float32), np.array([4, 1]))
+    assert (found[0] != 0.0).all()
+    assert (found[1, 0] != 0.0).all()
+    np.testing.assert_array_equal(found[1, 1:], np.zeros((3, 2)))
+    with pytest.raises(ShapeError, match="takes one value, not 2"):
+        nn.Dropout(0.5)(x, lengths=lengths)
+
+
 def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(20, 6)).astype(np.float32), rng.normal(size=(20, 1)).astype(np.float32)

@@ -115,9 +115,9 @@ def test_gradients_of_bags_with_repeated_ids(pool: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("ids", "offsets", "words"), [
-    ([0, 1, 2], [0, 2, 1], "difference of offsets"), ([0, 1, 2], [1, 2, 2], "begin after the first id"),
-    ([0, 1, 2], [0, 2, 9], "difference of offsets"), ([0, 1, 5], [0, 2, 2], "Embedding: id"),
-    ([1, 1, 1], [-1, 0, 1], "difference")])
+    ([0, 1, 2], [0, 2, 1], "step from one offset to the next"), ([0, 1, 2], [1, 2, 2], "offsets begin at 0"),
+    ([0, 1, 2], [0, 2, 9], "step from one offset to the next"), ([0, 1, 5], [0, 2, 2], "embedding id"),
+    ([1, 1, 1], [-1, 0, 1], "step from one offset")])
 def test_offsets_that_are_none(ids: list[int], offsets: list[int], words: str, backend: str) -> None:
     flat, starts = gnn.Input((), name="flat", dtype="i64", batch="L"), gnn.Input((), name="offsets", dtype="i64", batch="B")
     layer = nn.Embedding(5, 3, pool="sum")
@@ -154,8 +154,9 @@ def test_ids_without_a_further_axis() -> None:
 def test_an_id_out_of_range_is_an_error_when_it_runs(bad: int, backend: str) -> None:
     ids = gnn.Input((2,), name="ids", dtype="i32")
     model = gnn.Model(ids, nn.Embedding(5, 3)(ids), backend=backend)
-    with pytest.raises(NumericsError, match="Embedding: id"):
+    with pytest.raises(NumericsError, match=r"embedding id .*(out of range.*, below 5|outside \[0, 5\))") as caught:
         model.predict(np.array([[0, 1], [bad, 2]]))
+    assert any("layer     embedding" in note for note in caught.value.__notes__)
     assert model.predict(np.array([[0, 4]])).shape == (1, 2, 3)
 
 

@@ -107,7 +107,8 @@ def _allowed(mask: Value | None, scores: Value) -> Value | None:
         raise DTypeError(f"DotProductAttention: mask is {mask.type}; it is bool, or {scores.dtype} to be added to the scores")
     fits = mask.rank <= scores.rank and all(a in (1, b) for a, b in zip(mask.shape[::-1], scores.shape[::-1], strict=False))
     if not fits:
-        raise ShapeError(f"DotProductAttention: mask is {mask.type}; it cannot be broadcast to the scores, {scores.type}")
+        raise ShapeError(f"DotProductAttention: mask is {mask.type}; it cannot be broadcast to the scores, {scores.type}",
+                         hint="one that says which keys count, the same for each query, has an axis of 1 before the last")
     return mask if mask.dtype is ir.boolean else None
 
 

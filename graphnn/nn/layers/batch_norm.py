@@ -76,8 +76,10 @@ class BatchNorm1D(Layer):
         centred = x - mean
         var = ir.mean(centred * centred, axes)
         batch = self._scaled(centred, var)
+        any_there = ir.greater(ir.size_of(product(x.shape[:-1]), x.dtype), 0.0)
         for state, new in ((self.running_mean, mean), (self.running_var, var * self._correction(x) if self.unbiased else var)):
-            batch = ir.with_update(batch, state, (1.0 - self.momentum) * state + self.momentum * new)
+            after = (1.0 - self.momentum) * state + self.momentum * new
+            batch = ir.with_update(batch, state, ir.where(any_there, after, state))   # nothing has no mean: NaN would stay
         return ir.by_mode(training=batch, evaluation=self._scaled(x - self.running_mean, self.running_var))
 
     def _scaled(self, centred: Value, var: Value) -> Value:

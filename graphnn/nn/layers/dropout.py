@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from graphnn import ir
 from graphnn.errors import ShapeError
@@ -24,9 +25,9 @@ class Dropout(Layer):
 
     The gradient passes the same mask. `spatial` drops whole channels of (N, ..., C), the same at every place of an example.
     With `layer`, dropout is applied to the input of that layer: `Dropout(0.5, FullyConnected(10))(x)` is
-    `FullyConnected(10)(Dropout(0.5)(x))`. Masks depend on the model's seed, the layer's name and the number of training steps
-    alone, for any number of threads. Raises ShapeError unless 0 <= p < 1. (Srivastava et al., 2014; spatial: Tompson et al.,
-    2015)
+    `FullyConnected(10)(Dropout(0.5)(x))`; keywords of the call (`lengths=`, `mask=`) go to the layer as they are. Masks depend
+    on the model's seed, the layer's name and the number of training steps alone, for any number of threads. Raises ShapeError
+    unless 0 <= p < 1. (Srivastava et al., 2014; spatial: Tompson et al., 2015)
 
     >>> import numpy as np
     >>> import graphnn as gnn
@@ -51,12 +52,12 @@ class Dropout(Layer):
         if self.layer is not None and not isinstance(self.layer, Layer):
             raise ShapeError(f"Dropout: layer is {shown(self.layer)}; it must be a layer, or None")
 
-    def call(self, *inputs: Value) -> Value:
+    def call(self, *inputs: Value, **options: Value) -> Any:
         noisy = [self._drop(x) for x in inputs]
         if self.layer is not None:
-            return self.layer(*noisy)
-        if len(noisy) != 1:
-            raise ShapeError(f"Dropout takes one value, not {len(noisy)}")
+            return self.layer(*noisy, **options)
+        if len(noisy) != 1 or options:
+            raise ShapeError(f"Dropout takes one value, not {len(noisy) + len(options)}")
         return noisy[0]
 
     def _drop(self, x: Value) -> Value:

@@ -8,7 +8,7 @@ from graphnn import ir
 from graphnn.errors import DTypeError, ShapeError
 from graphnn.ir.graph import Value
 from graphnn.ir.types import TensorType
-from graphnn.nn.arguments import as_count, check_word
+from graphnn.nn.arguments import as_count, check_word, shown
 from graphnn.nn.initialisers import Init, as_initialiser
 from graphnn.nn.layer import Layer
 
@@ -51,7 +51,8 @@ class Embedding(Layer):
             if self.padding_idx >= self.vocab_size:
                 raise ShapeError(f"Embedding: padding_idx is {self.padding_idx}; it must be less than vocab_size, "
                                  f"{self.vocab_size}")
-        check_word(self, "dtype", "f32", "f64")
+        if not isinstance(self.dtype, str) or self.dtype not in ("f32", "f64"):
+            raise DTypeError(f"Embedding: dtype is {shown(self.dtype)}; it is 'f32' or 'f64'")
         self._first = as_initialiser(self.init)
 
     def __call__(self, ids: Value, *, lengths: Value | None = None, mask: Value | None = None,
@@ -105,16 +106,16 @@ class Embedding(Layer):
         return total / ir.maximum(count, 1.0)
 
     def _rows(self, ids: Value, kept: Value | None) -> Value:
-        rows = ir.gather(self.weight, ids, what="Embedding: id")
+        rows = ir.gather(self.weight, ids, what="embedding id")
         return rows if kept is None else ir.where(ir.expand_dims(kept, -1), rows, 0.0)
 
     def _bags_of(self, ids: Value, offsets: Value) -> Value:
         """The pools of bags that stand one after another: ids (L,), each bag's first place (B,) -> (B, out_features)."""
         (length,), (bags,) = ids.shape, offsets.shape
         before = ir.concat([ir.zeros((1,), offsets.dtype), offsets])[:bags]
-        offsets = before + ir.check_index(offsets - before, length + 1, what="Embedding: difference of offsets")
+        offsets = before + ir.check_index(offsets - before, length + 1, what="step from one offset to the next")
         begun = ir.less_equal(ir.expand_dims(offsets, 0), ir.iota((length, 1), 0, offsets.dtype))       # (L, B)
-        bag = ir.check_index(ir.sum(ir.cast(begun, ir.i64), 1) - 1, bags, what="Embedding: offsets begin after the first id: bag")
+        bag = ir.check_index(ir.sum(ir.cast(begun, ir.i64), 1) - 1, bags, what="bag (offsets begin at 0)")
         kept = None if self.padding_idx is None else ir.not_equal(ids, self.padding_idx)
         rows = self._rows(ids, kept)
         total = ir.scatter_add(ir.zeros((bags, self.out_features), rows.dtype), bag, rows)
