@@ -5,7 +5,7 @@ def one_tile(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
     """Arguments: height, width, A, B, C, columns in the last vector, accumulate, then the loop block."""
     from graphnn.runtime import intrinsics as k
     from graphnn.runtime.contraction import LOOP_SLOTS, TileSet, tile_call
-    from graphnn.runtime.kernels.contraction import heights
+    from graphnn.runtime.kernels.register_tiles import heights
 
     tile = tile_call(TileSet(dtype, lanes, heights(tallest), registers, masked))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from graphnn.runtime import instruction_set
-from graphnn.runtime.kernels.contraction import heights, row_splits
+from graphnn.runtime.kernels.register_tiles import heights, row_splits
 from graphnn.runtime.kernels.tiling import masked
 from graphnn.runtime.row import Kernel, Row
 from tests.runtime.rows_on_arrays import Rows, address, aligned

@@ -39,74 +39,18 @@ LOOPS_BYTES = 192
 """What the loop block and the window take at the start of a thread's scratch; then room for an edge, packed B, staged A."""
 
 
-def heights(tallest: int) -> tuple[int, ...]:
-    """The heights for which register tiles are emitted: enough to split any number of rows well, few to compile."""
-    return tuple(h for h in range(1, tallest + 1) if h <= 8 or h in (10, tallest))
-
-
-def row_splits(tallest: int) -> tuple[int, int]:
-    """The height of the first register tile for each number of rows below 2 * tallest: 4 bits each, 15 to a word."""
-    # A tile of up to 4 rows takes the latency of a multiply-add a step; one more tile costs about half a step in all.
-    best: list[tuple[float, int]] = [(0.0, 0)]
-    for rows in range(1, 2 * tallest):
-        best.append(min((max(h, 4) + 0.5 + best[rows - h][0], -h) for h in heights(tallest) if h <= rows))
-    words = [0, 0]
-    for rows, (_, height) in enumerate(best):
-        words[rows // 15] |= -height << 4 * (rows % 15)
-    return words[0], words[1]
-
-
 def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool):
     """One box of C. Its tiles write disjoint boxes of C, or of one chunk of partial sums."""
     from graphnn.runtime import intrinsics as k
-    from graphnn.runtime.contraction import TileSet, tile_call
-    from graphnn.runtime.square_transpose import transpose_call
+    from graphnn.runtime.contraction import TileSet
+    from graphnn.runtime.kernels.register_tiles import heights, register_tiles, spare_nbytes
 
     tiles = TileSet(dtype, lanes, heights(tallest), registers, masked)
-    tile, transpose = tile_call(tiles), transpose_call(dtype, lanes)
+    pack_panel, rows_of_tiles = register_tiles(tiles, tallest)
     vectors, panel = tiles.panel, tiles.panel * lanes
-    size, pointer, zero = k.ITEMSIZE[dtype], k.POINTER[dtype], k.SCALAR[dtype](0)
-    split_low, split_high = row_splits(tallest)
+    size, pointer = k.ITEMSIZE[dtype], k.POINTER[dtype]
     wide2, wide4 = (max((h for h in tiles.heights if w * tiles.panel in tiles.widths(h)), default=0) for w in (2, 4))
-    panel_bytes = panel * size
-    spare_bytes = 0 if masked else 4 * panel_bytes * tallest
-
-    @k.inline
-    def pack_panel(args, loops, to, source, cols):
-        """Copy one panel of B to [k0, k1, k2, panel], zero beyond `cols`."""
-        col, n2, step2 = args[B_COL], loops[9], args[B_K2]
-        for r0 in range(loops[3]):
-            for r1 in range(loops[6]):
-                at = source + r0 * args[B_K0] + r1 * args[B_K1]
-                done = 0
-                if col == size and cols == panel:
-                    for r2 in range(n2):
-                        k.memcpy(to + r2 * panel_bytes, at + r2 * step2, panel_bytes)
-                    done = n2
-                elif col == size:
-                    for r2 in range(n2):
-                        k.memcpy(to + r2 * panel_bytes, at + r2 * step2, cols * size)
-                        k.memset0(to + r2 * panel_bytes + cols * size, (panel - cols) * size)
-                    done = n2
-                elif step2 == size:
-                    whole = cols - k.urem(cols, lanes)
-                    done = n2 - k.urem(n2, lanes)
-                    for r2 in range(0, done, lanes):
-                        for j in range(0, whole, lanes):
-                            transpose(to + r2 * panel_bytes + j * size, panel_bytes, at + j * col + r2 * size, col)
-                    if whole < panel:
-                        x = pointer(to)
-                        for j in range(whole, panel):
-                            y = pointer(at + j * col)
-                            for r2 in range(done):
-                                x[r2 * panel + j] = y[r2] if j < cols else zero
-                for r2 in range(done, n2):
-                    x = pointer(to + r2 * panel_bytes)
-                    for j in range(cols):
-                        x[j] = pointer(at + r2 * step2 + j * col)[0]
-                    for j in range(cols, panel):
-                        x[j] = zero
-                to += n2 * panel_bytes
+    panel_bytes, spare_bytes = panel * size, spare_nbytes(tiles, tallest)
 
     @k.inline
     def stage(args, to, source, window):
@@ -138,18 +82,6 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
                             p[x] = pointer(s + w * step + x * args[X_STRIDE])[0]
 
     @k.inline
-    def edge_tile(height, width, a, b, c, cols, accumulate, loops, spare):
-        """A tile with a partial last panel, where vectors cannot be masked: computed aside, then copied."""
-        stride = loops[2]
-        loops[2] = 4 * panel_bytes
-        tile(height, width, a, b, spare, panel, 0, k.address_of(loops, 0))
-        loops[2] = stride
-        for i in range(height):
-            p, q = pointer(c + i * stride), pointer(spare + i * (4 * panel_bytes))
-            for j in range(cols):
-                p[j] = (p[j] if accumulate else zero) + q[j]
-
-    @k.inline
     def multiply(args, loops, a, b, c, rows, cols, segments, accumulate, spare):
         """C[segments, rows, cols] (+)= the block of sums whose loops these are."""
         done = 0
@@ -162,27 +94,11 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
             elif rows <= wide2 and cols - done > panel:
                 width = 2 * vectors
             valid = k.imin(cols - done, width * lanes)
-            last = valid - (width * lanes - panel)
             b_at = b + k.udiv(done, panel) * loops[1]
             for s in range(segments):
                 a_at = a + s * args[A_SEGMENT]
                 c_at = c + s * args[C_SEGMENT] + done * size
-                i = 0
-                while i < rows:
-                    height = rows - i
-                    if height >= 2 * tallest:
-                        height = tallest
-                    elif height < 15:
-                        height = k.lshr(split_low, height * 4) & 15
-                    else:
-                        height = k.lshr(split_high, (height - 15) * 4) & 15
-                    if masked or last == panel:
-                        tile(height, width, a_at, b_at, c_at, last, accumulate, k.address_of(loops, 0))
-                    else:
-                        edge_tile(height, width, a_at, b_at, c_at, valid, accumulate, loops, spare)
-                    i += height
-                    a_at += height * args[A_ROW]
-                    c_at += height * args[C_ROW]
+                rows_of_tiles(rows, width, a_at, b_at, c_at, valid, accumulate, loops, spare)
             done += width * lanes
 
     @k.inline
@@ -233,7 +149,7 @@ def contract(dtype: str, lanes: int, tallest: int, registers: int, masked: bool)
                     loops[1] = loops[3] * loops[6] * loops[9] * panel_bytes
                     for j in range(0, cols, panel):
                         to = panels + k.udiv(j, panel) * loops[1]
-                        pack_panel(args, loops, to, b_at + (col + j) * args[B_COL], k.imin(cols - j, panel))
+                        pack_panel(loops, to, b_at + (col + j) * args[B_COL], args[B_COL], k.imin(cols - j, panel))
                     b_at = panels
                     loops[11] = panel_bytes
                     loops[8] = loops[9] * panel_bytes

@@ -16,7 +16,7 @@ from math import gcd
 from typing import Any
 
 from graphnn.runtime.instruction_set import InstructionSet
-from graphnn.runtime.kernels.few_channels import few_channels_row, suits
+from graphnn.runtime.kernels import few_channels, many_images
 from graphnn.runtime.kernels.matmul import Matrix, matmul_rows
 from graphnn.runtime.kernels.tiling import (
     ITEMSIZE,
@@ -282,8 +282,10 @@ def _image_row(c: Contraction, isa: InstructionSet) -> Row:
     """A contraction whose rows and segments are the pixels of an image."""
     if c.depth == 0:
         return contract_row(_unpadded(c), Boxes(c.rows, c.cols, c.segments, pack=True), isa)
-    if suits(c, isa):
-        return few_channels_row(c, isa)
+    if few_channels.suits(c, isa):
+        return few_channels.few_channels_row(c, isa)
+    if many_images.suits(c, isa):
+        return many_images.many_images_row(c, isa)
     size, panel = ITEMSIZE[c.dtype], isa.tile(c.dtype)[1]
     stage = not _stays_inside(c)
     taps = c.k[0] * c.k[1]
