@@ -16,8 +16,9 @@ import graphnn as gnn
 from graphnn import nn, zoo
 from graphnn.errors import DTypeError, FileFormatError, NumericsError, ShapeError, VerifyError
 from graphnn.nn.described import DescriptionError
+from graphnn.zoo.word2vec import corpus as corpus_module
 from graphnn.zoo.word2vec import model as model_module
-from graphnn.zoo.word2vec.corpus import all_ids, renumber
+from graphnn.zoo.word2vec.corpus import all_ids, renumber, sentences, words_of
 from graphnn.zoo.word2vec.vocabulary import huffman
 
 TOPICS = 4
@@ -51,7 +52,7 @@ def test_all_forms_of_a_corpus_are_the_same_text(tmp_path: Path) -> None:
     first_only = tmp_path / "only.txt"
     first_only.write_text(lines[0], encoding="utf-8")
     forms = (lists, tuple(lists), (s for s in lists), [iter(s) for s in lists], lines, iter(lines), path, str(path),
-             [first_only, other], [first_only, lines[1]])
+             [first_only, other], [first_only, lines[1]], np.array(lines))
     expected = small()
     expected.fit(lists, epochs=1, verbose=False)
     assert expected.vocabulary is not None
@@ -63,6 +64,22 @@ def test_all_forms_of_a_corpus_are_the_same_text(tmp_path: Path) -> None:
         assert arrays(model) == arrays(expected)
     assert expected.encode(path).tolist() == expected.encode(lists).tolist()
     assert expected.encode([["two", "unknown", "one"], []]).tolist() == [*map(expected.vocabulary.id, ("two", "one")), -1, -1]
+
+
+@pytest.mark.parametrize("text", ["one two\nthree four five six seven\n\neight", "words " * 9 + "x" * 40 + "\nend", "a\tb" * 9])
+def test_lines_longer_than_a_piece_are_read_in_pieces(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text(text, encoding="utf-8")
+    for piece in (1, 2, 7, 8, 1000):
+        monkeypatch.setattr(corpus_module, "PIECE", piece)
+        assert [list(sentence) for sentence in sentences(path)] == [words_of(line) for line in text.splitlines()]
+        ids, _ = all_ids(sentences(path))
+        assert (ids < 0).sum() == len(text.splitlines())
+        assert len([0 for _ in sentences(path)]) == len(text.splitlines())       # though nobody reads the words
+    path.write_bytes(b"one two three\xff")
+    monkeypatch.setattr(corpus_module, "PIECE", 4)
+    with pytest.raises(FileFormatError, match=r"long\.txt: not text in utf-8"):
+        all_ids(sentences(path))
 
 
 def test_the_vocabulary_is_chosen_by_count_and_first_come() -> None:
@@ -81,6 +98,9 @@ def test_probabilities_of_the_vocabulary() -> None:
     np.testing.assert_allclose(words.keep_probabilities(0.01), [*expected, 1.0])
     assert words.keep_probabilities(0.0).tolist() == [1.0, 1.0, 1.0]
     np.testing.assert_allclose(words.noise(0.0), [1 / 3] * 3)
+    np.testing.assert_allclose(words.noise(-1.0), np.array([1 / 900, 1 / 90, 1 / 10]) / (1 / 900 + 1 / 90 + 1 / 10))
+    with pytest.raises(NumericsError, match="noise_exponent is 1e\\+06"):
+        words.noise(1e6)
     np.testing.assert_allclose(words.noise(1.0), [0.9, 0.09, 0.01])
     np.testing.assert_allclose(words.noise(0.75), np.array([900, 90, 10]) ** 0.75 / (900**0.75 + 90**0.75 + 10**0.75))
 
@@ -305,6 +325,9 @@ def test_neighbours_and_analogies_by_hand() -> None:
         vectors.most_similar("king", "king")
     with pytest.raises(ShapeError, match="shape"):
         vectors.most_similar(np.ones(2))
+    for no_word in (5, None, [None], [["king"]]):
+        with pytest.raises(DTypeError, match="a word is a string"):
+            vectors.most_similar(no_word)  # pyright: ignore[reportArgumentType]
     with pytest.raises(VerifyError, match="twice"):
         zoo.WordVectors(["a", "a"], np.eye(2))
 
@@ -358,6 +381,8 @@ def test_a_bad_corpus_is_an_error_and_the_model_as_before(tmp_path: Path) -> Non
         (binary, FileFormatError, "line 2 is not text"), (latin, FileFormatError, "not text in utf-8"),
         (7, DTypeError, "int"), (b"bytes", DTypeError, "bytes"), ([["a"], 7], DTypeError, "sentence 1"),
         ([["a", "b"], ["c", 7]], DTypeError, "int 7"), ([["a", ["b"]]], DTypeError, "sentence 0"), ([None], DTypeError, "None"),
+        ([str(latin), str(latin)], DTypeError, "is the name of a file"), ("one line\nanother", DTypeError, "not the text itself"),
+        ("a " * 3000, DTypeError, "not the text itself"), (["words", "not", "sentences"], NumericsError, "beside it"),
     ]
     for corpus, error, message in bad:
         model = small()
@@ -374,6 +399,8 @@ def test_a_bad_corpus_is_an_error_and_the_model_as_before(tmp_path: Path) -> Non
         with pytest.raises(error):
             model.fit(corpus, verbose=False)
         assert arrays(model) == before
+    with pytest.raises(DTypeError, match="tokenize is a function"):
+        small().fit(["a b"], tokenize=5, verbose=False)  # pyright: ignore[reportArgumentType]
     with pytest.raises(VerifyError, match="vocabulary already"):
         model.build_vocabulary([["a", "b"]])
     with pytest.raises(NumericsError, match="no word of the corpus has another one beside it"):
@@ -410,6 +437,7 @@ def test_fewer_words_than_negatives_train_and_do_not_hang(skip_gram: bool) -> No
     ({"embedding_dim": 0}, ShapeError, "embedding_dim is 0"), ({"window": -1}, ShapeError, "window is -1"),
     ({"negatives": 2.5}, ShapeError, "negatives is 2.5"), ({"min_count": 0}, ShapeError, "min_count is 0"),
     ({"epochs": 0}, ShapeError, "epochs is 0"), ({"max_tokens": 1}, ShapeError, "max_tokens is 1"),
+    ({"stop_words": [1, "a"]}, DTypeError, "stop_words is"), ({"stop_words": 5}, DTypeError, "stop_words is 5"),
     ({"step_words": 0}, ShapeError, "step_words is 0"), ({"subsample": -1}, NumericsError, "subsample is -1"),
     ({"lr": float("nan")}, NumericsError, "lr is nan"), ({"noise_exponent": "x"}, NumericsError, "noise_exponent is 'x'"),
     ({"loss": "softmax"}, DescriptionError, "no loss 'softmax'"), ({"stop_words": "german"}, DescriptionError, "'german'"),

@@ -35,6 +35,17 @@ def _pooled_gradients(dtype: str, lanes: int, whole: bool) -> Any:
     zero, one = scalar(0.0), scalar(1.0)
 
     @k.inline
+    def ask_for(args, p):
+        """Have the rows of a position's targets come to the cache: in a large table each is a journey to memory."""
+        ids, length = k.i32_pointer(args[7] + p * args[22] * 4), args[23] * size
+        for j in range(args[22]):
+            row = args[1] + k.imax(k.to_i64(ids[j]), 0) * length
+            line = row
+            while line < row + length:
+                k.prefetch(line)
+                line += 64
+
+    @k.inline
     def tile_of(args, begin, stop, tile, scratch):
         words, left, right = k.i32_pointer(args[4]), k.i32_pointer(args[5]), k.i32_pointer(args[6])
         bias, offset, lr, loss = pointer(args[2]), pointer(args[3]), pointer(args[9])[0], pointer(args[10])
@@ -53,6 +64,7 @@ def _pooled_gradients(dtype: str, lanes: int, whole: bool) -> Any:
             loss[p] = zero
             if k.to_i64(words[p]) < 0 or before + after == 0:
                 continue
+            ask_for(args, k.imin(p + 1, args[19] - 1))
             ids, given = k.i32_pointer(args[7] + p * many * 4), pointer(args[8] + p * many * size)
             count = 0
             for j in range(many):

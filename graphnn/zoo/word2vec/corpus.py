@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from array import array
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import repeat
+from itertools import count, repeat
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -18,6 +19,8 @@ Tokenizer = Callable[[str], Iterable[str]]
 Corpus = str | os.PathLike[str] | Iterable[os.PathLike[str] | str | Iterable[str]] | np.ndarray
 
 SENTENCE_END, UNKNOWN = -1, -2
+PIECE = 1 << 20                                          # characters of a line that are read at once
+LONGEST_PATH = 4096
 _WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
 
 
@@ -37,6 +40,11 @@ def sentences(corpus: Corpus, tokenize: Tokenizer = words_of, encoding: str = "u
     that `tokenize` splits or words in order; an `os.PathLike` among them is a file. Raises OSError for a file that cannot be
     read, FileFormatError for one that is not text, DTypeError for what is no sentence.
     """
+    if not callable(tokenize):
+        raise DTypeError(f"tokenize is a function from a string to its words, not {type(tokenize).__name__} {tokenize!r:.60}")
+    if isinstance(corpus, str) and ("\n" in corpus or len(corpus) > LONGEST_PATH):
+        raise DTypeError(f"a corpus that is a string is the path of a file, not the text itself: {corpus!r:.60}",
+                         hint="a text is a list of sentences: fit(text.splitlines())")
     if isinstance(corpus, (str, os.PathLike)):
         yield from _lines(corpus, tokenize, encoding)
         return
@@ -46,6 +54,9 @@ def sentences(corpus: Corpus, tokenize: Tokenizer = words_of, encoding: str = "u
         if isinstance(item, os.PathLike):
             yield from _lines(item, tokenize, encoding)
         elif isinstance(item, str):
+            if number == 0 and len(item) <= LONGEST_PATH and os.path.isfile(item):
+                raise DTypeError(f"sentence 0, {item!r:.60}, is the name of a file",
+                                 hint="a file among sentences is a Path, not a string")
             yield tokenize(item)
         elif isinstance(item, Iterable) and not isinstance(item, bytes):
             yield item
@@ -54,16 +65,44 @@ def sentences(corpus: Corpus, tokenize: Tokenizer = words_of, encoding: str = "u
 
 
 def _lines(path: str | os.PathLike[str], tokenize: Tokenizer, encoding: str) -> Iterator[Iterable[str]]:
-    number = 0
+    with Path(path).open(encoding=encoding) as file:
+        for number in count(1):
+            piece = _piece(file, number)
+            if not piece:
+                return
+            if _ends(piece):
+                yield tokenize(piece)
+            else:
+                words = _long_line(file, number, piece, tokenize)
+                yield words
+                deque(words, 0)                          # to the end of the line, if nobody has been there
+
+
+def _long_line(file: TextIO, number: int, piece: str, tokenize: Tokenizer) -> Iterator[str]:
+    """The words of a line of which `piece` has been read; it may be a whole corpus, and is never all in memory."""
+    cut = ""
+    while piece:
+        # A word is not cut in two: what stands behind the last space waits for the next piece.
+        whole, _, cut = (cut + piece).rpartition(" ")
+        yield from tokenize(whole)
+        piece = "" if _ends(piece) else _piece(file, number)
+    yield from tokenize(cut)
+
+
+def _piece(file: TextIO, line: int) -> str:
     try:
-        with Path(path).open(encoding=encoding) as file:
-            for number, line in enumerate(file, 1):
-                if "\0" in line:
-                    raise FileFormatError(f"{os.fspath(path)}: line {number} is not text: it has a zero character")
-                yield tokenize(line)
+        piece = file.readline(PIECE)
     except UnicodeDecodeError as error:
-        raise FileFormatError(f"{os.fspath(path)}: not text in {encoding}, after line {number}: {error.reason}",
+        raise FileFormatError(f"{file.name}: not text in {file.encoding}, after line {line - 1}: {error.reason}",
                               hint="give its encoding: fit(..., encoding='latin-1')") from None
+    if "\0" in piece:
+        raise FileFormatError(f"{file.name}: line {line} is not text: it has a zero character")
+    return piece
+
+
+def _ends(piece: str) -> bool:
+    """Whether a line is at its end."""
+    return len(piece) < PIECE or piece.endswith("\n")
 
 
 def all_ids(corpus: Iterable[Iterable[str]]) -> tuple[np.ndarray, list[str]]:

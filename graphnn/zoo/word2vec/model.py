@@ -88,7 +88,10 @@ class Word2Vec(Network):
             raise DescriptionError(f"Word2Vec: there is no loss {self.loss!r}; there are {', '.join(LOSSES)}")
         if isinstance(self.stop_words, str) and self.stop_words != "english":
             raise DescriptionError(f"Word2Vec: stop_words is {self.stop_words!r}; it is 'english' or a collection of words")
-        self.stop_words = self.stop_words if isinstance(self.stop_words, str) else tuple(sorted(set(self.stop_words)))
+        if not isinstance(self.stop_words, str):
+            if not isinstance(self.stop_words, Collection) or not all(isinstance(word, str) for word in self.stop_words):
+                raise DTypeError(f"Word2Vec: stop_words is {self.stop_words!r:.60}; it is 'english' or a collection of words")
+            self.stop_words = tuple(sorted(set(self.stop_words)))
         if self.init is not None:
             self.init = as_initialiser(self.init)
         self.vocabulary: Vocabulary | None = None
@@ -115,13 +118,14 @@ class Word2Vec(Network):
             counts += np.bincount(part[part >= 0], minlength=len(words))
         stop = ENGLISH if self.stop_words == "english" else frozenset(self.stop_words)
         vocabulary, new = choose(words, counts, min_count=self.min_count, max_tokens=self.max_tokens, stop_words=stop)
+        ids = _with_neighbours(renumber(ids, new))
         settings = Settings(self.embedding_dim, self.window, self.skip_gram, self.loss, self.negatives, self.noise_exponent,
                             self.subsample, self.step_words or self._stable_step(vocabulary), self.init)
         train = training_graph(settings, vocabulary)
         predict = prediction_graph(settings, vocabulary, train)
         self.add({"train": train, "vectors": lookup_graph(train), "log_probabilities": predict})
         self.vocabulary = vocabulary
-        return renumber(ids, new)
+        return ids
 
     def _stable_step(self, vocabulary: Vocabulary) -> int:
         """How many words may share a step: gradients that all push one row the same way must not carry it too far."""
@@ -171,7 +175,7 @@ class Word2Vec(Network):
         return self._fit(run, epochs=left, examples=None, callbacks=callbacks, verbose=verbose)
 
     def _ids(self, corpus: Corpus, tokenize: Tokenizer, encoding: str) -> np.ndarray:
-        if isinstance(corpus, np.ndarray):
+        if isinstance(corpus, np.ndarray) and corpus.dtype.kind not in "UO":                 # an array of strings is sentences
             known = len(self._known())
             if corpus.dtype != np.int32 or corpus.ndim != 1:
                 raise DTypeError(f"a corpus of ids is i32[N], as `encode` makes it, not {corpus.dtype} of shape {corpus.shape}")
@@ -184,7 +188,7 @@ class Word2Vec(Network):
             ids = self.encode(corpus, tokenize=tokenize, encoding=encoding)
         if not len(ids) or int(ids.max()) < 0:
             raise NumericsError("the corpus is empty: it has no word of the vocabulary")
-        return ids
+        return _with_neighbours(ids)
 
     def _rate(self, epochs: float) -> float:
         """The learning rate after so many epochs."""
@@ -266,8 +270,6 @@ class Word2Vec(Network):
             rows, columns = np.nonzero(valid)
         else:
             rows, columns = np.flatnonzero(valid.any(axis=1)), None
-        if not len(rows):
-            raise NumericsError("no word of the corpus has another one beside it")
         chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))
         rows = rows[chosen]
         if columns is not None:
@@ -290,6 +292,16 @@ class Word2Vec(Network):
             raise VerifyError("its words and vectors do not fit together")
         self.vocabulary = Vocabulary(tuple(words), counts)
         self.meta.clear()                                # it has all words once more
+
+
+def _with_neighbours(ids: np.ndarray) -> np.ndarray:
+    """The ids. Raises NumericsError when no two words stand side by side in a sentence: there is nothing to learn then."""
+    for first in range(0, len(ids), 1 << 20):
+        part = ids[first:first + (1 << 20) + 1] >= 0
+        if np.any(part[1:] & part[:-1]):
+            return ids
+    raise NumericsError("no word of the corpus has another one beside it",
+                        hint="the items of a corpus are sentences; words alone are a list of one sentence: fit([words])")
 
 
 def _block(ids: np.ndarray, number: int) -> np.ndarray:

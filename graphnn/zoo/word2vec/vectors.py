@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from graphnn.errors import FileFormatError, ShapeError, VerifyError
+from graphnn.errors import DTypeError, FileFormatError, ShapeError, VerifyError
 from graphnn.files.atomic import write_atomically
 from graphnn.nn.arguments import as_count
 from graphnn.zoo.word2vec.vocabulary import Vocabulary
@@ -75,6 +75,8 @@ class WordVectors:
         """The sum of directions; the ids of words join `given`."""
         if isinstance(items, str) or (isinstance(items, np.ndarray) and items.ndim == 1 and items.dtype.kind == "f"):
             items = [items]
+        if not isinstance(items, Iterable) or not all(isinstance(item, (str, np.ndarray)) for item in items):
+            raise DTypeError(f"a word is a string, a vector an array; {items!r:.60} is neither, nor a list of them")
         total = np.zeros(self._unit.shape[1])
         for item in items:
             if isinstance(item, str):

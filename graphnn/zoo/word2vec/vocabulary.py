@@ -73,8 +73,11 @@ class Vocabulary:
         return np.minimum(1.0, np.sqrt(ratio) + ratio)
 
     def noise(self, exponent: float) -> np.ndarray:
-        """The distribution of negatives: count ** exponent, made to sum to 1."""
-        weights = self.counts.astype(np.float64) ** exponent
+        """The distribution of negatives: count ** exponent, made to sum to 1. Raises NumericsError for words without a part."""
+        logs = exponent * np.log(self.counts.astype(np.float64))
+        weights = np.exp(logs - logs.max())
+        if not weights.min() > 0:
+            raise NumericsError(f"noise_exponent is {exponent:g}: some words would never be drawn", hint="0.75 is usual")
         return weights / weights.sum()
 
 
