@@ -65,7 +65,8 @@ def main() -> int:
             try:
                 found += in_new_process(name, count)
             except Exception as error:  # the others are still worth measuring
-                broken.append(f"{name}: {type(error).__name__}: {error}")
+                hint = "; pip install -e '.[bench]'" if isinstance(error, ModuleNotFoundError) else ""
+                broken.append(f"{name}: {type(error).__name__}: {error}{hint}")
                 print(f"  failed: {broken[-1]}", flush=True)
             print(f"  ({time.perf_counter() - start:.0f} s)", flush=True)
     print(f"\n{machine()}\n\n{table(found)}")

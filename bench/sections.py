@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bench import determinism, digits_accuracy, images, kernels, memory, predict, rbm, sparse, startup, training, vae
+from bench import determinism, digits_accuracy, images, kernels, memory, predict, rbm, sparse, startup, training, vae, word2vec
 from bench.figures import Figure
 
 SECTIONS: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -20,6 +20,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Figure]]] = {
     "images": images.figures,
     "vae": vae.figures,
     "rbm": rbm.figures,
+    "word2vec": word2vec.figures,
     "sparse": sparse.figures,
 }
 NAMES = ("matmul", *SECTIONS)

@@ -1,6 +1,6 @@
 """Word2Vec against gensim's, with the same settings, threads and text: words a second, and held-out neighbouring words.
 
-    python -m bench.word2vec            needs gensim: pip install gensim
+    python -m bench word2vec
 
 The text is that of examples/word2vec.py. Quality is the mean rank, among all words, of a held-out sentence's word in the order of
 the probabilities that the words around it give, by `zoo.Word2Vec.evaluate` for both: a graphnn model is given gensim's vectors.
@@ -9,7 +9,6 @@ No worse means: not by more than two standard errors.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from statistics import mean, median, variance
@@ -97,9 +96,3 @@ def figures() -> Iterator[Figure]:
         detail = f"{mean(mine):.1f}; gensim {mean(peer):.1f}; {SEEDS} seeds, standard error {error:.1f}"
         yield at_most(f"word2vec, {name}: mean rank of held-out neighbours, to gensim's", mean(mine) / mean(peer),
                       1.0 + 2.0 * error / mean(peer), detail, form="{:.4f}x")
-
-
-if __name__ == "__main__":
-    print(f"load average {os.getloadavg()[0]:.1f}")
-    for figure in figures():
-        print(f"{figure.verdict:7s} {figure.what}: {figure.result}   goal {figure.goal}", flush=True)
