@@ -45,7 +45,7 @@ def arrays(dtype: str, *shapes: tuple[int, ...]) -> list[np.ndarray]:
 
 
 def some_mask(kind: str, shape: tuple[int, ...], dtype: str) -> np.ndarray | None:
-    """Bools, of which one query's are all False, or numbers; or none."""
+    """Bools, of which one query's are all False, or numbers, or numbers and -inf, one query's all; or none."""
     if kind == "none":
         return None
     rng = np.random.default_rng(4)
@@ -53,7 +53,11 @@ def some_mask(kind: str, shape: tuple[int, ...], dtype: str) -> np.ndarray | Non
         mask = rng.random(shape) < 0.6
         mask[..., 0, :] = False
         return mask
-    return rng.normal(size=shape).astype("float32" if dtype == "f32" else "float64")
+    mask = rng.normal(size=shape).astype("float32" if dtype == "f32" else "float64")
+    if kind == "hiding":
+        mask[rng.random(shape) < 0.4] = -np.inf
+        mask[..., 0, :] = -np.inf
+    return mask
 
 
 def types(*given: np.ndarray) -> list[gnn.Value]:
@@ -67,7 +71,7 @@ SHAPES = [((3, 4), (5, 4), (5, 2), (3, 5)), ((2, 3, 4), (2, 5, 4), (2, 5, 3), (2
 
 @pytest.mark.parametrize(("backend", "dtype"), FORMS)
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("kind", ["none", "bool", "added"])
+@pytest.mark.parametrize("kind", ["none", "bool", "added", "hiding"])
 @pytest.mark.parametrize("shapes", SHAPES, ids=str)
 def test_attention_is_its_formula(shapes: Any, kind: str, causal: bool, backend: str, dtype: str) -> None:
     given = arrays(dtype, *shapes[:3])
@@ -75,10 +79,14 @@ def test_attention_is_its_formula(shapes: Any, kind: str, causal: bool, backend:
     fed = given if mask is None else [*given, mask]
     values = types(*fed)
     layer = nn.DotProductAttention(causal=causal, return_weights=True)
-    exe = gnn.compile(gnn.Graph.of("attention", values, layer(*values)), backend=backend)
+    y, weights = layer(*values)
+    grads = gnn.gradients(gnn.sum(y * y), values[:3])
+    exe = gnn.compile(gnn.Graph.of("attention", values, [y, weights, *grads]), backend=backend)
     wide = [a.astype(np.float64) for a in given]
-    for actual, expected in zip(exe(*fed), attention(*wide, mask=mask, causal=causal), strict=True):
+    y_now, weights_now, *slopes = exe(*fed)
+    for actual, expected in zip((y_now, weights_now), attention(*wide, mask=mask, causal=causal), strict=True):
         close(actual, expected)
+    assert all(np.isfinite(a).all() for a in slopes)     # of a query that may see nothing too
 
 
 @pytest.mark.parametrize(("scale", "factor"), [(True, 0.5), (False, 1.0), (0.25, 0.25), (2, 2.0)])

@@ -12,7 +12,7 @@ import pytest
 
 import graphnn as gnn
 from graphnn import nn
-from graphnn.errors import DTypeError, ShapeError
+from graphnn.errors import DTypeError, ShapeError, VerifyError
 from graphnn.ir.ops.inputs import placeholder
 from tests.nn.networks import BACKENDS, notes
 from tests.nn.test_recurrent import CELLS, FORMS, KINDS, LAYERS, STATES, arrays, close, filled, over_time, tails
@@ -297,6 +297,35 @@ class Nothing(nn.Cell):
         return x, *states
 
 
+class Written(Wrong):
+    """Has arguments, and no fields for them."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+
+@dataclass(eq=False)
+class Around(nn.Cell):
+    """h' = tanh(dense(x) + h), with the dense layer as an argument."""
+
+    dense: nn.Layer
+
+    def first_states(self, x: gnn.TensorType) -> Sequence[gnn.Value]:
+        return [gnn.zeros((x.shape[0], 2), x.dtype)]
+
+    def step(self, x: gnn.Value, *states: gnn.Value) -> tuple[gnn.Value, ...]:
+        h = gnn.tanh(self.dense(x) + states[0])
+        return h, h
+
+
+def test_layers_that_are_arguments_of_a_cell_are_not_shared_by_both_directions() -> None:
+    layer = nn.Bidirectional(nn.Recurrent(Around(nn.FullyConnected(2, activation=nn.ReLU()))))
+    layer(gnn.Input(("T", 3), name="x"))
+    assert [p.name for p in layer.parameters] == [f"bidirectional/{way}/around/fully_connected/{label}"
+                                                  for way in ("forward", "backward") for label in ("weight", "bias")]
+
+
 X, MASK = placeholder("x", "f32[N,T,3]"), placeholder("m", "bool[N,T]")
 
 
@@ -315,7 +344,8 @@ X, MASK = placeholder("x", "f32[N,T,3]"), placeholder("m", "bool[N,T]")
     (lambda: nn.Bidirectional(nn.GRU(2), backward=nn.GRU(2)), ShapeError, ["backward has reverse=False"]),
     (lambda: nn.Bidirectional(nn.GRU(2), backward=nn.GRU(2, reverse=True, return_state=True)), ShapeError, ["differ"]),
     (lambda: nn.Bidirectional(nn.GRU(2), "mean"), ShapeError, ["Bidirectional: merge is 'mean'"]),
-], ids=range(14))
+    (lambda: nn.Bidirectional(nn.Recurrent(Written(2))), VerifyError, ["a second Written cannot be made", "@dataclass"]),
+], ids=range(15))
 def test_errors(make: Any, error: type[Exception], words: list[str]) -> None:
     with pytest.raises(error) as caught:
         make()

@@ -25,8 +25,8 @@ class DotProductAttention(Layer):
     """Y = softmax(s Q K^T + M) V: Q (..., Tq, d), K (..., Tk, d), V (..., Tk, e) -> (..., Tq, e). Leading axes broadcast.
 
     `scale=True` means s = 1 / sqrt(d), False 1, a number itself. Call it as `attention(q, k, v)`, with `mask=` if need be: bool
-    (True where a query may look at a key) or numbers that are added to the scores; its shape broadcasts to (..., Tq, Tk).
-    `causal` lets query i see keys 0 ... i only. A query that may see no key gives 0. `return_weights` gives
+    (True where a query may look at a key) or numbers that are added to the scores (-inf hides); its shape broadcasts to
+    (..., Tq, Tk). `causal` lets query i see keys 0 ... i only. A query that may see no key gives 0. `return_weights` gives
     (Y, softmax(...)). In training `dropout_p` of the weights are 0 and the others larger by 1 / (1 - dropout_p).
     Vaswani et al., "Attention is all you need", 2017.
 
@@ -60,7 +60,7 @@ class DotProductAttention(Layer):
         s = 1 / math.sqrt(_number(q.shape[-1])) if self.scale is True else 1.0 if self.scale is False else self.scale
         scores = (q * s if s != 1.0 else q) @ ir.matrix_transpose(k)
         allowed = _allowed(mask, scores)
-        if mask is not None and allowed is None:
+        if mask is not None and mask.dtype is not ir.boolean:
             scores = scores + mask
         if self.causal:
             before = _before(scores.shape[-2], scores.shape[-1])
@@ -100,7 +100,7 @@ def _number(size: Size) -> int:
 
 
 def _allowed(mask: Value | None, scores: Value) -> Value | None:
-    """A mask of bools; None for one of numbers. Raises when it cannot be broadcast to the scores."""
+    """A mask as bools; one of numbers hides by -inf, or what is as good. Raises when it cannot be broadcast to the scores."""
     if mask is None:
         return None
     if mask.dtype not in (ir.boolean, scores.dtype):
@@ -109,7 +109,7 @@ def _allowed(mask: Value | None, scores: Value) -> Value | None:
     if not fits:
         raise ShapeError(f"DotProductAttention: mask is {mask.type}; it cannot be broadcast to the scores, {scores.type}",
                          hint="one that says which keys count, the same for each query, has an axis of 1 before the last")
-    return mask if mask.dtype is ir.boolean else None
+    return mask if mask.dtype is ir.boolean else ir.greater(mask, LEAST)
 
 
 def _before(queries: Size, keys: Size) -> Value:

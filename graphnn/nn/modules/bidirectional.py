@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 from graphnn import ir
-from graphnn.errors import ShapeError
+from graphnn.errors import ShapeError, VerifyError
 from graphnn.ir.graph import Value
 from graphnn.nn.activations import Activation
 from graphnn.nn.arguments import check_flags, check_word, shown
@@ -17,6 +17,7 @@ from graphnn.nn.layers.recurrent import GRU, LSTM, RNN
 
 MERGES = ("concat", "sum", "average", "multiply")
 OverTime = RNN | LSTM | GRU | Recurrent
+T = TypeVar("T", bound=Layer)
 
 
 class _BothWays(Layer):
@@ -81,11 +82,16 @@ class Bidirectional(_BothWays):
         self._back = _afresh(other, return_state=True, name="backward")
 
 
-def _afresh(layer: OverTime, **changes: Any) -> OverTime:
-    """Another layer of the same arguments, with parameters of its own."""
-    if isinstance(layer, Recurrent):
-        changes["cell"] = replace(layer.cell)
-    return replace(layer, **changes)
+def _afresh(layer: T, **changes: Any) -> T:
+    """Another layer of the same arguments, with parameters of its own; so are layers among the arguments."""
+    for argument in fields(layer):
+        if argument.init and isinstance(value := getattr(layer, argument.name), Layer):
+            changes.setdefault(argument.name, _afresh(value))
+    try:
+        return replace(layer, **changes)
+    except TypeError as error:
+        raise VerifyError(f"Bidirectional: a second {type(layer).__name__} cannot be made: {error}",
+                          hint="make its class a @dataclass(eq=False) whose fields are its arguments") from None
 
 
 @dataclass(eq=False)
