@@ -186,6 +186,10 @@ class Graph:
         ordered = (*inputs, *(v for v in extra if role_of(v) == "param"), *(v for v in extra if role_of(v) == "state"))
         return cls(name, tuple(ordered), tuple(outputs), tuple(n for n in nodes if role_of(n) is None), pairs)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle or copy has the fields alone, not what was found out about the graph since."""
+        return Graph, (self.name, self.inputs, self.outputs, self.nodes, self.updates)
+
     @cached_property
     def uses(self) -> Mapping[Value, tuple[Use, ...]]:
         """Where each value is read by a node (outputs and updates are not uses)."""

@@ -16,6 +16,7 @@ import pytest
 
 import graphnn as gnn
 from graphnn import errors
+from graphnn.ir.attrs import bodies_of
 from graphnn.ir.graph import Graph, Value
 from graphnn.ir.ops.inputs import parameter, placeholder, state
 from graphnn.runtime import executable
@@ -363,6 +364,21 @@ def test_an_op_without_a_kernel_is_named_with_its_line() -> None:
     assert exe(np.ones((3, 5), "f4")).shape == (3, 3)
     with pytest.raises(errors.UnsupportedError, match="there is no backend 'cuda'"):
         gnn.compile(affine(), backend="cuda")
+
+
+def test_graphs_of_executables_that_are_gone_are_gone_too() -> None:
+    """Kernels are made once a body, and what was made lives as long as the body: no longer."""
+    def run() -> list[weakref.ref[Graph]]:
+        x = placeholder("x", "f32[N,4]")
+        shares = gnn.tanh(x * 2.0) / gnn.sum(gnn.exp(x), 1, keepdims=True)
+        exe = gnn.compile(Graph.of("scaled", [x], [shares, gnn.tanh(x @ x.T)]))
+        exe(np.ones((3, 4), np.float32))
+        return [weakref.ref(body) for node in exe.graph.nodes for body in bodies_of(node.op)]
+
+    left = run()
+    assert left
+    gc.collect()
+    assert [ref() for ref in left] == [None] * len(left)
 
 
 def test_executables_cannot_be_pickled_or_copied() -> None:

@@ -6,10 +6,11 @@ much is split into chunks (their number is a function of the sizes alone) whose 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from math import prod
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -32,6 +33,9 @@ from graphnn.runtime.kernels.contractions import contraction_rows
 from graphnn.runtime.lowering import Lowering, lowers
 from graphnn.runtime.row import Address, Arg, Kernel, Row
 from graphnn.runtime.scalar_formulas import FORMULAS
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 LANES = 64
 TILE_BYTES = 32 << 10
@@ -131,33 +135,47 @@ def epilogue(body: Graph, to: Address, node: Node, at: Lowering) -> tuple[Kernel
     return written.kernel, job.args(written, per_batch=shape[-2] if len(shape) > 1 else 1)
 
 
-# ---------------------------------------------------------------------------------------------- cached generation
+# ---------------------------------------------------------------------------------------------- generation, once a body
 
 
-@lru_cache(maxsize=1024)
+def once_a_body(make: Callable[Concatenate[Graph, P], T]) -> Callable[Concatenate[Graph, P], T]:
+    """What `make` makes of a body, kept on the body itself: a cache of its own would keep the graphs of every model there was."""
+
+    @wraps(make)
+    def made(body: Graph, *args: P.args, **kwargs: P.kwargs) -> T:
+        kept: dict[Hashable, Any] = vars(body).setdefault("_kernels", {})
+        key = make.__name__, args, *kwargs.items()
+        if key not in kept:
+            kept[key] = make(body, *args, **kwargs)
+        return kept[key]
+
+    return made
+
+
+@once_a_body
 def _epilogue(body: Graph, numbers: tuple[int, ...]) -> Generated:
     return write_epilogue(matrix_layout(body, body.inputs[0].shape, [body.inputs[i] for i in numbers]))
 
 
-@lru_cache(maxsize=1024)
+@once_a_body
 def _layout(body: Graph, numbers: tuple[int, ...]) -> Layout:
     return layout(body, [body.inputs[i] for i in numbers])
 
 
-@lru_cache(maxsize=1024)
+@once_a_body
 def _map(body: Graph, numbers: tuple[int, ...], stream: bool) -> Generated:
     plan = _layout(body, numbers)
     return write_map(plan, stream=stream and bool(plan.loops) and body.outputs[0].dtype.itemsize > 1)
 
 
-@lru_cache(maxsize=1024)
+@once_a_body
 def _reduction(body: Graph, numbers: tuple[int, ...], chunked: bool) -> Generated:
     plan = _layout(body, numbers)
     write = write_rows if plan.loops[-1].reduced else write_columns
     return write(plan, chunked=chunked)
 
 
-@lru_cache(maxsize=256)
+@once_a_body
 def _split(body: Graph, numbers: tuple[int, ...]) -> list[Step]:
     return split(_layout(body, numbers))
 
