@@ -105,6 +105,8 @@ def test_any_stride_dilation_padding_and_groups(dtype):
         Convolution(2, 12, 20, 6, 3, 3, 4, padding=(1, 2, 0, 1), groups=2),
         Convolution(1, 1, 300, 16, 1, 3, 1, dilation=(1, 30), padding=(0, 0, 60, 0)),
         Convolution(2, 18, 17, 1, 4, 4, 33, (2, 2), padding=(1, 1, 1, 1)),
+        Convolution(3, 20, 17, 24, 3, 4, 2, (2, 3), (2, 1), (3, 0, 2, 5)),
+        Convolution(1, 300, 40, 64, 3, 3, 1, padding=(1, 1, 1, 1)),
         Convolution(19, 5, 4, 40, 3, 3, 35, padding=(1, 1, 1, 1)),
         Convolution(30, 7, 6, 17, 4, 4, 40, (2, 2), padding=(1, 2, 2, 1)),
         Convolution(9, 4, 5, 64, 2, 3, 32, (1, 2), (3, 2), (3, 3, 4, 4), groups=2),
@@ -181,9 +183,10 @@ def test_few_channels_and_many_images_have_kernels_of_their_own():
     isa = instruction_set.current()
     few = Convolution(1, 40, 40, 16, 3, 3, 1, padding=(1, 1, 1, 1))
     many = Convolution(40, 5, 5, 64, 3, 3, 64, padding=(1, 1, 1, 1))
-    for v, kernel in ((few, "few_channels"), (many, "many_images")):
-        (row,) = conv2d_rows("f32", isa, v, *(address(aligned((1,), "f32", 0.0)) for _ in range(3)))
-        assert row.kernel.builder.endswith(f":{kernel}")
+    for v, plan, kernel in ((few, conv2d_rows, "few_channels"), (few, conv2d_weight_grad_rows, "few_channels_grad"),
+                            (many, conv2d_rows, "many_images"), (many, conv2d_input_grad_rows, "many_images")):
+        rows = plan("f32", isa, v, *(address(aligned((1,), "f32", 0.0)) for _ in range(3)), owner="test")
+        assert rows[0].kernel.builder.endswith(f":{kernel}")
 
 
 @pytest.mark.parametrize("v", EPILOGUES, ids=str)

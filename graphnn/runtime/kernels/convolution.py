@@ -16,7 +16,7 @@ from math import gcd
 from typing import Any
 
 from graphnn.runtime.instruction_set import InstructionSet
-from graphnn.runtime.kernels import few_channels, many_images
+from graphnn.runtime.kernels import few_channels, few_channels_grad, many_images
 from graphnn.runtime.kernels.matmul import Matrix, matmul_rows
 from graphnn.runtime.kernels.tiling import (
     ITEMSIZE,
@@ -151,6 +151,10 @@ def conv2d_weight_grad_rows(
         partial = Scratch(owner, "partial sums", chunks * taps * v.cin * ITEMSIZE[dtype])
         row = _depthwise_row(dtype, v, "weight_grad", x, dy, Address(partial), None, chunks)
         return [row, combine_row(dtype, partial, dw, row.tiles, taps, v.cin, epilogue)]
+    if few_channels_grad.suits(v, dtype, isa):
+        partial = Scratch(owner, "partial sums", few_channels_grad.CHUNKS * v.kh * v.kw * v.cin * v.cout * ITEMSIZE[dtype])
+        row = few_channels_grad.few_channels_grad_row(dtype, isa, v, x, dy, Address(partial))
+        return [row, combine_row(dtype, partial, dw, row.tiles, v.kh * v.kw * v.cin, v.cout, epilogue)]
     flat = v.groups == 1 and v.dilation[1] == 1
     line = v.kw * v.cin_g * v.cout
     window = Window(

@@ -84,13 +84,12 @@ def _odd_lines(nbytes: int) -> int:
 def few_channels(dtype: str, lanes: int, registers: int):
     """Some lines of one image's result. Tiles write disjoint lines of disjoint channels."""
     from graphnn.runtime import intrinsics as k
-    from graphnn.runtime.contraction import TileSet, tile_call
+    from graphnn.runtime.contraction import TileSet
+    from graphnn.runtime.kernels.register_tiles import columns_of_tiles
     from graphnn.runtime.square_transpose import transpose_call
 
     tiles = TileSet(dtype, lanes, tuple(range(1, lanes // 2 + 1)), registers, False)
-    tile, transpose = tile_call(tiles), transpose_call(dtype, lanes)
-    vectors, panel = tiles.panel, tiles.panel * lanes
-    wide2, wide4 = (max((h for h in tiles.heights if w * vectors in tiles.widths(h)), default=0) for w in (2, 4))
+    columns, transpose = columns_of_tiles(tiles), transpose_call(dtype, lanes)
     size, pointer = k.ITEMSIZE[dtype], k.POINTER[dtype]
 
     @k.inline
@@ -132,21 +131,6 @@ def few_channels(dtype: str, lanes: int, registers: int):
                 lay_out(args, at + first * size, pixels, last - first, channels)
 
     @k.inline
-    def multiply(args, loops, planes, weights, result, places, accumulate):
-        height, done = args[COLS], 0
-        while done < places:
-            left, width = places - done, vectors
-            if left <= lanes:
-                width = vectors // 2
-            elif height <= wide4 and left > 3 * panel:
-                width = 4 * vectors
-            elif height <= wide2 and left > panel:
-                width = 2 * vectors
-            at = done * size
-            tile(height, width, weights, planes + at, result + at, panel, accumulate, k.address_of(loops, 0))
-            done += width * lanes
-
-    @k.inline
     def copy_lines(args, to, result, segments):
         for s in range(segments):
             for c in range(args[COLS]):
@@ -167,7 +151,7 @@ def few_channels(dtype: str, lanes: int, registers: int):
         planes, result = scratch + LOOPS_BYTES, scratch + args[RESULT]
         places = (segments - 1) * args[PITCH] + args[ROWS]
         loops = k.slots(scratch)
-        loops[0], loops[1], loops[2] = args[W_COL], panel * size, args[RESULT_ROW]
+        loops[0], loops[2] = args[W_COL], args[RESULT_ROW]
         loops[4], loops[5] = args[W_CHANNEL], args[PLANE]
         loops[6], loops[7], loops[8] = args[K0], args[W_K0], args[STEP_H] * args[PITCH] * size
         loops[9], loops[10], loops[11] = args[K1], args[W_K1], args[STEP_W] * size
@@ -176,7 +160,7 @@ def few_channels(dtype: str, lanes: int, registers: int):
             channels = k.imin(args[CHANNELS] - first, args[BLOCK])
             loops[3] = channels
             stage(args, planes, image + first * size, segment, segments, channels)
-            multiply(args, loops, planes, weights + first * args[W_CHANNEL], result, places, first)
+            columns(args[COLS], weights + first * args[W_CHANNEL], planes, result, places, first, loops)
             first += args[BLOCK]
         copy_lines(args, args[C] + outer * args[C_OUTER] + group * args[C_GROUP] + segment * args[C_SEGMENT], result, segments)
         if args[EPILOGUE]:

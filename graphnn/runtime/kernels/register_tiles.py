@@ -132,3 +132,33 @@ def register_tiles(tiles: TileSet, tallest: int) -> tuple[Any, Any]:
             c += height * loops[2]
 
     return pack_panel, rows_of_tiles
+
+
+def columns_of_tiles(tiles: TileSet) -> Any:
+    """A function for kernels, `columns(height, a, b, c, cols, accumulate, loops)`: C[height, cols] (+)= A * B for a height that a
+    tile has. B is read and C written in whole vectors, up to two beyond `cols`: both lie in scratch. Sets loops[1]."""
+    from graphnn.runtime import intrinsics as k
+    from graphnn.runtime.contraction import tile_call
+
+    tile = tile_call(tiles)
+    lanes, vectors, panel = tiles.lanes, tiles.panel, tiles.panel * tiles.lanes
+    wide2, wide4 = (max((h for h in tiles.heights if w * vectors in tiles.widths(h)), default=0) for w in (2, 4))
+    size = k.ITEMSIZE[tiles.dtype]
+
+    @k.inline
+    def columns(height, a, b, c, cols, accumulate, loops):
+        loops[1] = panel * size                             # columns run on from panel to panel
+        done = 0
+        while done < cols:
+            left, width = cols - done, vectors
+            if left <= lanes:
+                width = vectors // 2
+            elif height <= wide4 and left > 3 * panel:
+                width = 4 * vectors
+            elif height <= wide2 and left > panel:
+                width = 2 * vectors
+            at = done * size
+            tile(height, width, a, b + at, c + at, panel, accumulate, k.address_of(loops, 0))
+            done += width * lanes
+
+    return columns
