@@ -184,6 +184,12 @@ class Bundle(Filed):
         print(text)
         return text
 
+    def plot(self, name: str, path: str | Path) -> None:
+        """Draw the graph of this name as an SVG file. Needs no external program."""
+        from graphnn.inspect.drawing import draw  # few processes draw, and it would be a tenth of `import graphnn`
+
+        draw(self._graph(name), path)
+
     def __repr__(self) -> str:
         if not self.graphs:
             return f"<{type(self).__name__} {self.name}: no graphs yet>"

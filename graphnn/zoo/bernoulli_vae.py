@@ -15,7 +15,7 @@ from graphnn.nn.arguments import Padding, Pair, as_count, as_padding, as_pair, i
 from graphnn.nn.data import Gatherer, check_batch_size, epoch_order, minibatches
 from graphnn.nn.initialisers import Init, as_initialiser
 from graphnn.nn.optimisers import as_optimiser
-from graphnn.zoo.network import Network, as_examples
+from graphnn.zoo.network import Network, as_examples, as_real
 
 BATCH = 256                                              # of what is only looked at
 
@@ -86,7 +86,10 @@ class BernoulliVAE(Network):
 
     The poolings take the maximum. `T` is how many numbers a code has, `hidden_features` the width of FC4 and FC1 (numpy-ml's
     latent_dim); beta above 1 keeps codes simpler (Higgins et al., 2017). `shape` is that of an image; left out, that of the
-    images first trained on.
+    images first trained on. `dtype` "f64" computes in double precision.
+
+    Other networks: a subclass with methods `make_encoder()` and `make_decoder(shape)` of its own, layers (N, H, W, C) -> (N, 2 T)
+    and (N, T) -> (N, H, W, C); only `T`, `beta`, `optimizer`, `shape` and `dtype` matter then.
 
     >>> import numpy as np
     >>> from graphnn.zoo import BernoulliVAE
@@ -104,10 +107,10 @@ class BernoulliVAE(Network):
     enc_conv2_padding: Padding = 0
     enc_conv1_out_channels: int = 32
     enc_conv2_out_channels: int = 64
-    enc_conv1_stride: Pair = 1
-    enc_pool1_stride: Pair = 2
-    enc_conv2_stride: Pair = 1
-    enc_pool2_stride: Pair = 1
+    enc_conv1_stride: Pair = (1, 1)
+    enc_pool1_stride: Pair = (2, 2)
+    enc_conv2_stride: Pair = (1, 1)
+    enc_pool2_stride: Pair = (1, 1)
     enc_conv1_kernel_size: Pair = (5, 5)
     enc_pool1_kernel_size: Pair = (2, 2)
     enc_conv2_kernel_size: Pair = (5, 5)
@@ -116,6 +119,7 @@ class BernoulliVAE(Network):
     init: Init = "glorot_uniform"
     beta: float = 1.0
     shape: Sequence[int] | None = None
+    dtype: str = "f32"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -124,27 +128,43 @@ class BernoulliVAE(Network):
                 if field.name == end or field.name.endswith(f"_{end}"):
                     setattr(self, field.name, check(getattr(self, field.name), f"BernoulliVAE: {field.name}"))
         as_initialiser(self.init)
+        self.dtype = as_real(self.dtype, "BernoulliVAE: dtype")
         self._loss = nn.VAELoss(beta=self.beta)
         self.optimizer = as_optimiser(self.optimizer)
         if self.shape is not None:
             self._build(self.shape)
 
+    # ------------------------------------------------------------------------------------------ graphs
+
+    def make_encoder(self) -> nn.Layer:
+        """The layer (N, H, W, C) -> (N, 2 T): means, then logarithms of variances. It must look at examples one by one."""
+        return Encoder(self)
+
+    def make_decoder(self, shape: Sequence[int]) -> nn.Layer:
+        """The layer (N, T) -> (N, *shape): the logits of the pixels. It must look at examples one by one."""
+        return Decoder(self, tuple(shape))
+
     def _build(self, shape: Sequence[int]) -> None:
         if not isinstance(shape, (tuple, list)) or len(shape) != 3 or any(not is_whole(size) or size < 1 for size in shape):
             raise ShapeError(f"BernoulliVAE: shape is {shape!r}; it is the shape of one image, such as (28, 28, 1)")
         shape = tuple(int(size) for size in shape)
-        encoder, decoder, sampler = Encoder(self), Decoder(self, shape), Sampler(name="sampler")
-        x = gnn.Input(shape, name="x")
-        mean, log_var = gnn.split(encoder(x), 2, -1)
+        encoder, decoder, sampler = self.make_encoder(), self.make_decoder(shape), Sampler(name="sampler")
+        x = gnn.Input(shape, name="x", dtype=self.dtype)
+        codes = encoder(x)
+        if codes.shape != (x.shape[0], 2 * self.T):
+            raise ShapeError(f"BernoulliVAE: the encoder gives {codes.type}; mean and log_var of the codes are (N, {2 * self.T})")
+        mean, log_var = gnn.split(codes, 2, -1)
 
         logits = decoder(sampler(mean, log_var))
+        if logits.shape != x.shape:
+            raise ShapeError(f"BernoulliVAE: the decoder gives {logits.type}; images are {x.type}")
         loss, parts = self._losses(logits, x, mean, log_var)
         params = [*encoder.parameters, *decoder.parameters]
         step = gnn.Graph.of("step", [x], [loss, *parts], updates=self.optimizer.updates(params, gnn.gradients(loss, params),
                                                                                         loss=loss))
-        noise = gnn.Input((self.T,), name="noise")
+        noise = gnn.Input((self.T,), name="noise", dtype=self.dtype)
         loss, parts = self._losses(decoder(drawn(mean, log_var, noise)), x, mean, log_var)
-        t = gnn.Input((self.T,), name="t")
+        t = gnn.Input((self.T,), name="t", dtype=self.dtype)
         self.add({"step": step, "evaluate": gnn.Graph.of("evaluate", [x, noise], [loss, *parts]),
                   "encode": gnn.Graph.of("encode", [x], [mean, log_var]),
                   "decode": gnn.Graph.of("decode", [t], [gnn.sigmoid(decoder(t))]),
@@ -198,9 +218,8 @@ class BernoulliVAE(Network):
         for start in range(0, len(x), BATCH):
             part = x[start : start + BATCH]
             for _ in range(max(draws, 1)):
-                noise = (generator.standard_normal((len(part), self.T), np.float32) if draws else
-                         np.zeros((len(part), self.T), np.float32))
-                sums += len(part) * np.array(exe(part, noise), np.float64)
+                noise = generator.standard_normal((len(part), self.T)) if draws else np.zeros((len(part), self.T))
+                sums += len(part) * np.array(exe(part, noise.astype(part.dtype)), np.float64)
         return {name: float(value) for name, value in _named(sums / (len(x) * max(draws, 1))).items()}
 
     # ------------------------------------------------------------------------------------------ use
@@ -212,7 +231,7 @@ class BernoulliVAE(Network):
 
     def decode(self, t: Any) -> np.ndarray:
         """The images of codes t (N, T): for each pixel the probability that it is 1."""
-        return self._batched("decode", as_examples(t, (self.T,), "BernoulliVAE.decode: t"))[0]
+        return self._batched("decode", as_examples(t, (self.T,), "BernoulliVAE.decode: t", self.dtype))[0]
 
     def reconstruct(self, x: Any) -> np.ndarray:
         """The images of the mean codes of images: decode(encode(x)[0])."""
@@ -221,7 +240,7 @@ class BernoulliVAE(Network):
     def generate(self, n: int, seed: int = 0) -> np.ndarray:
         """n new images, of codes drawn from N(0, 1). Another seed gives others, the same seed the same."""
         shape = as_count(n, "BernoulliVAE.generate: n"), self.T
-        return self.decode(self._generator(seed, "generate").standard_normal(shape, np.float32))
+        return self.decode(self._generator(seed, "generate").standard_normal(shape))
 
     def _generator(self, seed: int, what: str) -> np.random.Generator:
         key = [self.state.seed, as_count(seed, f"BernoulliVAE.{what}: seed", 0)]
@@ -235,9 +254,9 @@ class BernoulliVAE(Network):
         return [np.concatenate(each) for each in zip(*several, strict=True)]
 
     def _images(self, x: Any, what: str, shape: Sequence[int] | None = None) -> np.ndarray:
-        """x as float32 images of the network's size, each pixel in [0, 1]."""
+        """x as images of the network's dtype and size, each pixel in [0, 1]."""
         what = f"BernoulliVAE.{what}"
-        x = as_examples(x, self.shape or shape or (None, None, None), what)
+        x = as_examples(x, self.shape or shape or (None, None, None), what, self.dtype)
         if x.min() < 0 or x.max() > 1:
             place = np.argwhere((x < 0) | (x > 1))[0].tolist()
             raise NumericsError(f"{what} has {x[tuple(place)]:g} at {place}; pixels lie in [0, 1]",

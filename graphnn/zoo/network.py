@@ -19,9 +19,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from graphnn.errors import ShapeError, UnsupportedError, VerifyError
+from graphnn.errors import DTypeError, ShapeError, UnsupportedError, VerifyError
 from graphnn.ir.graph import Graph
-from graphnn.ir.types import DType, TensorType
+from graphnn.ir.types import DType, DTypeLike, TensorType, as_dtype
 from graphnn.nn.arguments import as_count
 from graphnn.nn.bundle import Bundle, as_numbers
 from graphnn.nn.callbacks import Callbacks
@@ -29,6 +29,7 @@ from graphnn.nn.described import DescriptionError, to_dict
 from graphnn.nn.door import as_array, as_declared, check_finite
 from graphnn.nn.history import History
 from graphnn.nn.layer import snake_case
+from graphnn.nn.optimisers import Optimizer
 from graphnn.nn.progress import Progress
 
 Numbers = Mapping[str, Any]                              # floats, or arrays of one number
@@ -56,6 +57,12 @@ class Network(Bundle):
         self.stop_training = False                       # set by callbacks
         self._done = 0                                   # steps of an epoch that is not at its end
         self._sums: dict[str, list[float]] = {}          # its numbers so far: sum over examples, examples
+
+    @property
+    def optimizers(self) -> tuple[Optimizer, ...]:
+        """The optimisers that train it, none for a network whose steps are its own: whose rates callbacks look at."""
+        optimizer = getattr(self, "optimizer", None)
+        return () if optimizer is None else (optimizer,)
 
     # ------------------------------------------------------------------------------------------ training
 
@@ -162,8 +169,17 @@ def _plain(value: Any) -> Any:
     return to_dict(value)
 
 
-def as_examples(x: Any, shape: Sequence[int | None] | None, what: str) -> np.ndarray:
-    """x as float32[N, *shape], N at least 1 and all numbers finite. Of a size that is None, and of shape None, anything will do.
+def as_real(dtype: DTypeLike, what: str) -> str:
+    """The name of a dtype of real numbers, "f32" or "f64". Raises DTypeError."""
+    found = as_dtype(dtype)
+    if not found.is_float:
+        raise DTypeError(f"{what} is {found}; it is f32 or f64")
+    return str(found)
+
+
+def as_examples(x: Any, shape: Sequence[int | None] | None, what: str, dtype: DTypeLike = DType.f32) -> np.ndarray:
+    """x as an array [N, *shape] of this dtype, N at least 1 and all numbers finite. Of a size that is None, and of shape None,
+    anything will do.
 
     Raises ShapeError, DTypeError or NumericsError, naming `what`.
     """
@@ -176,4 +192,4 @@ def as_examples(x: Any, shape: Sequence[int | None] | None, what: str) -> np.nda
     if 0 in given.shape:
         raise ShapeError(f"{what} has shape {given.shape}: it is empty")
     check_finite(given, what)
-    return np.ascontiguousarray(as_declared(given, TensorType(DType.f32, given.shape), what))
+    return np.ascontiguousarray(as_declared(given, TensorType(as_dtype(dtype), given.shape), what))

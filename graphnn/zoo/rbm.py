@@ -14,14 +14,14 @@ from graphnn.ir.graph import Graph, Value
 from graphnn.ir.ops.inputs import state
 from graphnn.nn.arguments import as_count, is_number
 from graphnn.nn.data import Gatherer, check_batch_size, epoch_order, minibatches
-from graphnn.nn.door import as_declared, check_finite
+from graphnn.nn.door import as_array, as_declared, check_finite
 from graphnn.nn.history import History
 from graphnn.nn.initialisers import Init, as_initialiser, zeros
 from graphnn.nn.layers.rbm import RBM as Layer
 from graphnn.nn.model import Input
 from graphnn.nn.optimisers import Optimizer, as_optimiser
 from graphnn.runtime.state import checked_seed
-from graphnn.zoo.network import Network, Numbers
+from graphnn.zoo.network import Network, Numbers, as_real
 
 EXACT = 1 << 27
 """The most conditionals times hidden units that validation computes after an epoch: a fraction of a second."""
@@ -39,6 +39,7 @@ class RBM(Network):
 
     `optimizer` has its learning rate, which may follow a schedule; `weight_decay` w adds w W to the gradient of W, biases do not
     decay. A training step is one compiled call. The number of visible units is that of the first data, or `n_visible`.
+    `dtype` "f64" computes in double precision.
 
     `history` has the "loss", -log of the pseudo-likelihood in nats an example, estimated before each step by one random unit of
     each example, and "free_energy", the mean F(v) of examples: that of data held out should stay near it (Hinton, 2010).
@@ -60,6 +61,7 @@ class RBM(Network):
     optimizer: Optimizer | str | Mapping[str, Any] = field(default="sgd(lr=0.1)", kw_only=True)
     weight_decay: float = field(default=0.0, kw_only=True)
     init: Init = field(default="normal(std=0.01)", kw_only=True)
+    dtype: str = field(default="f32", kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,6 +72,7 @@ class RBM(Network):
         self.weight_decay = float(self.weight_decay)
         self.optimizer = as_optimiser(self.optimizer)
         as_initialiser(self.init, "sigmoid")
+        self.dtype = as_real(self.dtype, "RBM: dtype")
         self._draws = 0                                  # calls that drew without a seed of their own
         if self.n_visible is not None:
             self._build(as_count(self.n_visible, "RBM: n_visible"))
@@ -78,10 +81,10 @@ class RBM(Network):
 
     def _build(self, n_visible: int) -> None:
         self.n_visible = n_visible
-        v = Input((n_visible,), name="v")
+        v = Input((n_visible,), name="v", dtype=self.dtype)
         layer = Layer(self.n_hidden, k=self.k, init=self.init, name="rbm")
         layer(v)
-        h, unit = Input((self.n_hidden,), name="h"), Input((), name="unit", dtype="i64")
+        h, unit = Input((self.n_hidden,), name="h", dtype=self.dtype), Input((), name="unit", dtype="i64")
         graphs = [
             self._step(layer, v),
             Graph.of("transform", [v], [layer(v)]),
@@ -99,7 +102,7 @@ class RBM(Network):
         updates: list[tuple[Value, Value]] = []
         negative = None
         if self.chains:
-            hidden = state("rbm/chains", (self.chains, self.n_hidden), zeros)
+            hidden = state("rbm/chains", (self.chains, self.n_hidden), zeros, dtype=v.dtype)
             after, negative = _advanced(layer, hidden, self.k)
             updates.append((hidden, after))
         params, grads = layer.contrastive_divergence(v, negative=negative)
@@ -190,7 +193,7 @@ class RBM(Network):
         last visible units were drawn with, which make smoother pictures."""
         self._need("sample")
         n, seed = as_count(n, "RBM.sample: n"), self._seed(seed)
-        noise = np.random.default_rng(seed).integers(0, 2, (n, self.n_visible or 0)).astype(np.float32)
+        noise = np.random.default_rng(seed).integers(0, 2, (n, self.n_visible or 0))
         return self._chain("gibbs", noise, steps, seed)[int(probabilities)]
 
     def reconstruct(self, x: Any, n_steps: int = 10, *, sample: bool = True, seed: int | None = None) -> np.ndarray:
@@ -223,9 +226,13 @@ class RBM(Network):
                               hint="fit it first, or give n_visible")
 
     def _examples_of(self, x: Any, what: str, size: int | None = None) -> np.ndarray:
-        """x as float32 examples. Raises for what is empty, of the wrong size, or outside [0, 1]."""
+        """x as examples of the network's dtype. Raises for what is empty, of the wrong size, or outside [0, 1]."""
         wanted = self.n_visible if self.n_visible is not None else size
-        data = as_declared(x, Input((wanted or "C",), name="v").type, f"RBM: {what}")
+        data = as_array(x, f"RBM: {what}")
+        if data.ndim > 2:
+            raise ShapeError(f"RBM: {what} has shape {data.shape}; it must be (N, {'any' if wanted is None else wanted})",
+                             hint="make a row of each example: x.reshape(len(x), -1)")
+        data = as_declared(data, Input((wanted or "C",), name="v", dtype=self.dtype).type, f"RBM: {what}")
         if not data.size:
             raise ShapeError(f"RBM: {what} is empty, of shape {data.shape}")
         check_finite(data, f"RBM: {what}")

@@ -10,14 +10,15 @@ import numpy as np
 
 import graphnn as gnn
 from graphnn import nn
-from graphnn.errors import ShapeError
+from graphnn.errors import ShapeError, VerifyError
 from graphnn.ir.dims import numbers
 from graphnn.nn.activations import Activation, as_activation
 from graphnn.nn.arguments import as_count, is_whole
 from graphnn.nn.data import Gatherer, check_batch_size, epoch_order
 from graphnn.nn.initialisers import Init, as_initialiser
-from graphnn.nn.optimisers import as_optimiser
-from graphnn.zoo.network import Network, as_examples
+from graphnn.nn.layer import snake_case
+from graphnn.nn.optimisers import Optimizer, as_optimiser
+from graphnn.zoo.network import Network, as_examples, as_real
 
 FORMS = ("dense", "convolutional")
 
@@ -122,8 +123,9 @@ class WGAN_GP(Network):
     Other networks: a subclass with methods `make_generator(shape)` and `make_critic()` of its own, layers (N, latent_dim) -> (N,
     *shape) and (N, *shape) -> (N, 1). `output_activation` (tanh, sigmoid) bounds what the generator makes. `latent_dim` is 0
     for as many numbers of noise as an example has. `shape` is that of an example; left out, that of the data first trained
-    on. The optimiser is for both, each with states of its own: critic_optimizer/..., generator_optimizer/.... The critic does
-    `critic_steps` steps (numpy-ml's c_updates_per_epoch) for each of the generator's.
+    on. `optimizer` is for both unless `critic_optimizer` is given; each has states of its own: critic_optimizer/...,
+    generator_optimizer/.... The critic does `critic_steps` steps (numpy-ml's c_updates_per_epoch) for each of the generator's,
+    which count in its learning rate's schedule. `dtype` "f64" computes in double precision.
 
     >>> import numpy as np
     >>> from graphnn.zoo import WGAN_GP
@@ -143,6 +145,8 @@ class WGAN_GP(Network):
     init: Init = "he_uniform"
     optimizer: Any = "adam(lr=0.0001, beta1=0.0, beta2=0.9)"
     shape: Sequence[int] | None = None
+    critic_optimizer: Any = None
+    dtype: str = "f32"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -154,19 +158,28 @@ class WGAN_GP(Network):
             as_activation(activation)
         as_initialiser(self.init)
         self._loss = nn.WGAN_GPLoss(self.lambda_)
+        self.dtype = as_real(self.dtype, "WGAN_GP: dtype")
         self.optimizer = as_optimiser(self.optimizer)
+        if self.critic_optimizer is not None:
+            self.critic_optimizer = as_optimiser(self.critic_optimizer)
         if self.shape is not None:
             self._build(_as_shape(self.shape, self.form))
+
+    @property
+    def optimizers(self) -> tuple[Optimizer, ...]:
+        """The critic's and the generator's."""
+        return (replace(self.critic_optimizer or self.optimizer, name="critic_optimizer"),
+                replace(self.optimizer, name="generator_optimizer"))
 
     # ------------------------------------------------------------------------------------------ graphs
 
     def make_generator(self, shape: Sequence[int]) -> nn.Layer:
-        """The layer (N, latent_dim) -> (N, *shape), before `output_activation`. Its name must be "generator"."""
+        """The layer (N, latent_dim) -> (N, *shape), before `output_activation`. Weights have its name before theirs."""
         make = Dense if self.form == "dense" else Drawer
         return make(shape, self.hidden_features, self.activation, self.init, name="generator")
 
     def make_critic(self) -> nn.Layer:
-        """The layer (N, *shape) -> (N, 1). Its name must be "critic", and it must look at examples one by one."""
+        """The layer (N, *shape) -> (N, 1). It must look at examples one by one: no BatchNorm (LayerNorm will do)."""
         if self.form == "dense":
             return Dense((1,), self.hidden_features, self.activation, self.init, name="critic")
         return Judge(self.hidden_features, self.activation, self.init, name="critic")
@@ -174,9 +187,14 @@ class WGAN_GP(Network):
     def _build(self, shape: tuple[int, ...]) -> None:
         codes = (self.latent_dim or int(np.prod(shape)),)
         generator, critic = self.make_generator(shape), self.make_critic()
+        names = {layer.name or snake_case(type(layer).__name__) for layer in (generator, critic)}
+        if len(names) == 1:
+            raise VerifyError(f"WGAN_GP: generator and critic are both named {names.pop()!r}",
+                              hint='give the layers names of their own: name="critic"')
+        of_critic, of_generator = self.optimizers
         bounded = as_activation(self.output_activation)
 
-        real = gnn.Input(shape, name="real")
+        real = gnn.Input(shape, name="real", dtype=self.dtype)
         noise = Noise(name="critic_noise")
         fake = bounded(generator(noise.normal(real, codes)))
         between = self._loss.interpolate(real, fake, noise.uniform(real, (1,)))
@@ -185,25 +203,24 @@ class WGAN_GP(Network):
         penalty = self._loss.penalty(of_between, between)
         loss = self._loss.critic(of_real, of_fake, of_between, between)
         critic_step = gnn.Graph.of("critic_step", [real], [loss, distance, penalty],
-                                   updates=self._updates("critic", critic, loss, noise))
+                                   updates=self._updates(of_critic, critic, loss, noise))
 
         # The batch tells only how many examples to make: it has no numbers.
-        batch = gnn.Input((0,), name="batch")
+        batch = gnn.Input((0,), name="batch", dtype=self.dtype)
         noise = Noise(name="generator_noise")
         loss = self._loss.generator(critic(bounded(generator(noise.normal(batch, codes)))))
         generator_step = gnn.Graph.of("generator_step", [batch], [loss],
-                                      updates=self._updates("generator", generator, loss, noise))
+                                      updates=self._updates(of_generator, generator, loss, noise))
 
-        z, x = gnn.Input(codes, name="z"), gnn.Input(shape, name="x")
+        z, x = gnn.Input(codes, name="z", dtype=self.dtype), gnn.Input(shape, name="x", dtype=self.dtype)
         self.add({"critic_step": critic_step, "generator_step": generator_step,
                   "generate": gnn.Graph.of("generate", [z], [bounded(generator(z))]),
                   "score": gnn.Graph.of("score", [x], [gnn.squeeze(critic(x), -1)])})
         self.shape = shape
 
-    def _updates(self, which: str, layer: nn.Layer, loss: gnn.Value, noise: Noise) -> list[tuple[gnn.Value, gnn.Value]]:
+    def _updates(self, optimizer: Optimizer, layer: nn.Layer, loss: gnn.Value, noise: Noise) -> list[tuple[gnn.Value, gnn.Value]]:
         """What a step changes: the parameters of one of the two, its optimiser's states, and the count of draws."""
         _, step = noise.randomness()
-        optimizer = replace(self.optimizer, name=f"{which}_optimizer")
         return [*optimizer.updates(layer.parameters, gnn.gradients(loss, layer.parameters), loss=loss), (step, step + 1)]
 
     # ------------------------------------------------------------------------------------------ training
@@ -220,7 +237,7 @@ class WGAN_GP(Network):
 
         Raises ShapeError, DTypeError or NumericsError for examples that do not fit; nothing is changed then.
         """
-        x = as_examples(x, self.shape, "WGAN_GP.fit: x")
+        x = as_examples(x, self.shape, "WGAN_GP.fit: x", self.dtype)
         batch = min(check_batch_size(batch_size), len(x))
         if steps_per_epoch is None:
             steps_per_epoch = max(1, len(x) // (batch * self.critic_steps))
@@ -231,7 +248,7 @@ class WGAN_GP(Network):
         def run(epoch: int, done: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
             stream = self._stream(x, batch)
             critic_step, generator_step = self["critic_step"], self["generator_step"]
-            nothing = np.empty((batch, 0), np.float32)
+            nothing = np.empty((batch, 0), x.dtype)
             for _ in range(done, steps):
                 each = np.array([critic_step(next(stream)) for _ in range(self.critic_steps)], np.float64).mean(0)
                 yield batch * self.critic_steps, {"loss": each[0], "distance": each[1], "penalty": each[2],
@@ -252,11 +269,11 @@ class WGAN_GP(Network):
     # ------------------------------------------------------------------------------------------ use
 
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
-        """n new examples, float32 (n, *shape). Another seed gives others, the same seed the same while nothing is trained."""
+        """n new examples, (n, *shape). Another seed gives others, the same seed the same while nothing is trained."""
         n = as_count(n, "WGAN_GP.sample: n")
         generator = np.random.Generator(np.random.Philox(key=[self.state.seed, as_count(seed, "WGAN_GP.sample: seed", 0)]))
         (z,) = self._graph("generate").by_role("input")
-        return self.generate(generator.standard_normal((n, numbers(z.shape[1:])[0]), np.float32))
+        return self.generate(generator.standard_normal((n, numbers(z.shape[1:])[0])))
 
     def generate(self, z: Any) -> np.ndarray:
         """The examples of codes z (n, latent_dim)."""
@@ -271,7 +288,8 @@ def _as_shape(shape: Any, form: str) -> tuple[int, ...]:
     if not isinstance(shape, (tuple, list)) or not shape or any(not is_whole(size) or size < 1 for size in shape):
         raise ShapeError(f"WGAN_GP: shape is {shape!r}; it is the shape of one example, such as (2,) or (28, 28, 1)")
     if form == "convolutional" and len(shape) != 3:
-        raise ShapeError(f"WGAN_GP: examples of the convolutional form are images (H, W, C), not {tuple(shape)}")
+        hint = "add an axis of channels: x[..., None]" if len(shape) == 2 else None
+        raise ShapeError(f"WGAN_GP: examples of the convolutional form are images (H, W, C), not {tuple(shape)}", hint=hint)
     return tuple(int(size) for size in shape)
 
 

@@ -186,6 +186,51 @@ def test_a_file_with_other_arguments_is_refused_or_costs_nothing(change: Any, wo
             BernoulliVAE.load(tmp_path / "bad.gnn", backend="numpy")
 
 
+def test_other_networks_are_a_subclass(tmp_path: Path) -> None:
+    class Dense(nn.Layer):
+        def __init__(self, features: int, shape: tuple[int, ...], name: str) -> None:
+            super().__init__(name=name)
+            self._parts = [nn.Flatten(), nn.FullyConnected(8, "tanh"), nn.FullyConnected(features), nn.Reshape(shape)]
+
+        def call(self, x: gnn.Value) -> gnn.Value:
+            for part in self._parts:
+                x = part(x)
+            return x
+
+    class DenseVAE(BernoulliVAE):
+        codes = 4
+
+        def make_encoder(self) -> nn.Layer:
+            return Dense(self.codes, (self.codes,), "encoder")
+
+        def make_decoder(self, shape: Any) -> nn.Layer:
+            return Dense(int(np.prod(shape)), tuple(shape), "decoder")
+
+    vae = DenseVAE(T=2, seed=1, backend="numpy", optimizer="adam(lr=0.01)")
+    history = vae.fit(bars(64), epochs=20, batch_size=8, verbose=False)
+    assert history["loss"][-1] < 0.7 * history["loss"][0]
+    assert all(array.shape[-1] in (2, 4, 8, 64) for array in vae.get_weights().values())
+    vae.save(tmp_path / "dense.gnn")
+    np.testing.assert_array_equal(DenseVAE.load(tmp_path / "dense.gnn", backend="numpy").generate(3), vae.generate(3))
+    DenseVAE.codes = 5
+    with pytest.raises(ShapeError, match=r"the encoder gives f32\[N,5\]; mean and log_var of the codes are \(N, 4\)"):
+        DenseVAE(T=2, shape=(8, 8, 1), backend="numpy")
+
+
+def test_double_precision_is_kept_from_end_to_end() -> None:
+    vae = small(shape=(8, 8, 1), dtype="f64")
+    x = np.random.default_rng(3).random((5, 8, 8, 1))
+    mean, log_var = vae.encode(x)
+    assert mean.dtype == vae.generate(2).dtype == np.float64
+    loss = vae.evaluate(x)
+    np.testing.assert_allclose(loss["divergence"], -0.5 * np.sum(1 + log_var - mean**2 - np.exp(log_var), 1).mean(), rtol=1e-12)
+    p = vae.decode(mean)
+    reconstruction = -np.sum(x * np.log(p) + (1 - x) * np.log(1 - p), (1, 2, 3)).mean()
+    np.testing.assert_allclose(loss["reconstruction"], reconstruction, rtol=1e-12)
+    vae.fit(x, epochs=1, verbose=False)
+    assert {vae.state[value.name].dtype for value in vae.parameters} == {np.dtype(np.float64)}
+
+
 # ------------------------------------------------------------------------------------------------ bad input
 
 @pytest.mark.parametrize(("arguments", "words"), [
@@ -193,7 +238,8 @@ def test_a_file_with_other_arguments_is_refused_or_costs_nothing(change: Any, wo
     ({"enc_conv1_out_channels": 0}, "enc_conv1_out_channels is 0"),
     ({"enc_conv2_kernel_size": (3, 0)}, r"enc_conv2_kernel_size is \(3, 0\)"),
     ({"enc_pool2_stride": -1}, "enc_pool2_stride is -1"), ({"enc_conv1_padding": "much"}, "enc_conv1_padding is 'much'"),
-    ({"beta": -1}, "beta is -1"), ({"optimizer": "speedy"}, "speedy"), ({"init": "good"}, "good"),
+    ({"beta": -1}, "beta is -1"), ({"dtype": "i32"}, "dtype is i32"),
+    ({"optimizer": "speedy"}, "speedy"), ({"init": "good"}, "good"),
     ({"shape": (8, 8)}, r"shape is \(8, 8\)"), ({"shape": (8, 0, 1)}, r"shape is \(8, 0, 1\)"), ({"shape": (3, 3, 1)}, "kernel"),
 ])
 def test_bad_arguments_are_refused_by_name(arguments: dict[str, Any], words: str) -> None:

@@ -132,9 +132,19 @@ def test_callbacks_of_models_serve_networks(tmp_path: Path) -> None:
     assert len(history) == 2
     assert history["lr"] == [pytest.approx(0.05)] * 2
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 3
+    line.plot("step", tmp_path / "step.svg")
+    assert "fit" in (tmp_path / "step.svg").read_text()
     best = Line.load(tmp_path / "at-1.gnn", backend="numpy")
     for name, array in best.get_weights().items():
         np.testing.assert_array_equal(line.state[name], array)
+
+
+@pytest.mark.parametrize("callback", [nn.LearningRateLogger(), nn.ReduceLROnPlateau("loss")])
+def test_a_network_without_an_optimiser_has_no_rate_to_look_at(callback: nn.Callback) -> None:
+    line = Line(seed=3, backend="numpy")
+    line.optimizer = None
+    with pytest.raises(UnsupportedError, match=f"{type(callback).__name__}: line is trained without an optimizer"):
+        line.fit(X, Y, callbacks=callback)
 
 
 def test_a_file_is_the_same_after_loading_and_saving_again(tmp_path: Path) -> None:

@@ -43,15 +43,15 @@ def arrays(rbm: RBM) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in rbm.state.arrays().items()}
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
-def test_what_it_says_of_data_is_as_by_the_formulas(backend: str) -> None:
-    rbm = RBM(3, 4, init="normal(std=1)", backend=backend)
+@pytest.mark.parametrize(("backend", "dtype", "close"), [("numpy", "f32", 1e-5), ("numba", "f32", 1e-5), ("numba", "f64", 1e-13)])
+def test_what_it_says_of_data_is_as_by_the_formulas(backend: str, dtype: str, close: float) -> None:
+    rbm = RBM(3, 4, init="normal(std=1)", backend=backend, dtype=dtype)
     rbm.set_weights({name: array + 0.1 for name, array in rbm.get_weights().items()})
     v = np.array(list(itertools.product((0.0, 1.0), repeat=4)))
     w, b, c = weights(rbm)
-    np.testing.assert_allclose(rbm.transform(v), sigmoid(v @ w + c), rtol=1e-5)
-    np.testing.assert_allclose(rbm.inverse_transform(v[:5, :3]), sigmoid(v[:5, :3] @ w.T + b), rtol=1e-5)
-    np.testing.assert_allclose(rbm.free_energy(v), free_energy(v, rbm), rtol=1e-5)
+    np.testing.assert_allclose(rbm.transform(v), sigmoid(v @ w + c), rtol=close)
+    np.testing.assert_allclose(rbm.inverse_transform(v[:5, :3]), sigmoid(v[:5, :3] @ w.T + b), rtol=close)
+    np.testing.assert_allclose(rbm.free_energy(v), free_energy(v, rbm), rtol=close)
     np.testing.assert_array_equal(rbm.filters, rbm.state["rbm/weight"].T)
     exact = np.zeros(len(v))
     for unit in range(4):
@@ -59,8 +59,8 @@ def test_what_it_says_of_data_is_as_by_the_formulas(backend: str) -> None:
         flipped[:, unit] = 1 - v[:, unit]
         here, there = np.exp(-free_energy(v, rbm)), np.exp(-free_energy(flipped, rbm))
         exact += np.log(here / (here + there))
-    np.testing.assert_allclose(rbm.pseudo_likelihood(v), exact, rtol=1e-5)
-    np.testing.assert_allclose(rbm.evaluate(v)["loss"], -exact.mean(), rtol=1e-5)
+    np.testing.assert_allclose(rbm.pseudo_likelihood(v), exact, rtol=close)
+    np.testing.assert_allclose(rbm.evaluate(v)["loss"], -exact.mean(), rtol=close)
 
 
 def test_a_step_of_persistent_chains_without_chance() -> None:
@@ -169,7 +169,7 @@ def test_the_file_serves_without_the_class(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("arguments", "words"), [
     ({"n_hidden": 0}, "RBM: n_hidden is 0"), ({"n_visible": -1}, "RBM: n_visible is -1"), ({"k": 0}, "RBM: k is 0"),
     ({"chains": -1}, "RBM: chains is -1"), ({"weight_decay": -0.1}, "weight_decay is -0.1"), ({"optimizer": "sdg"}, "sdg"),
-    ({"init": "nrmal"}, "nrmal")])
+    ({"init": "nrmal"}, "nrmal"), ({"dtype": "i64"}, "dtype is i64")])
 def test_bad_arguments_are_refused_by_name(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises((GraphnnError, ValueError), match=words):
         small(**arguments)
@@ -179,7 +179,8 @@ def test_bad_arguments_are_refused_by_name(arguments: dict[str, Any], words: str
     (np.full((4, 8), 1.5), NumericsError, r"x has 1.5 at \[0, 0\]; units are between 0 and 1"),
     (-np.eye(8), NumericsError, r"x has -1.0 at \[0, 0\]"), (np.full((4, 8), np.nan), NumericsError, "nan"),
     (np.zeros((0, 8)), ShapeError, r"x is empty, of shape \(0, 8\)"), (np.zeros((4, 7)), ShapeError, "axis 1 is 7"),
-    (np.zeros(8), ShapeError, "1 axes"), ([["a"] * 8], DTypeError, "x is an array of <U1"),
+    (np.zeros(8), ShapeError, "1 axes"), (np.zeros((2, 4, 2)), ShapeError, r"x has shape \(2, 4, 2\); it must be \(N, 8\)"),
+    ([["a"] * 8], DTypeError, "x is an array of <U1"),
     ([[0, 1], [0]], ShapeError, "different lengths")])
 def test_bad_data_changes_nothing(x: Any, error: type[Exception], words: str) -> None:
     rbm = small()

@@ -15,6 +15,9 @@ from graphnn import nn
 from graphnn.errors import DTypeError, FileFormatError, GraphnnError, NumericsError, ShapeError, VerifyError
 from graphnn.zoo import WGAN_GP
 
+# Functions that bend everywhere, and their derivatives: the penalty's gradient needs the second ones too.
+SMOOTH: dict[str, Any] = {"tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
+                          "softplus": (lambda z: np.logaddexp(0, z), lambda z: 1 / (1 + np.exp(-z)))}
 SPOTS = np.array([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]])
 
 
@@ -44,18 +47,19 @@ def layers(state: Any, name: str) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(exact(f"FC{i}/weight"), exact(f"FC{i}/bias")) for i in (1, 2, 3, 4)]
 
 
-def forward(x: np.ndarray, weights: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def forward(x: np.ndarray, weights: list[tuple[np.ndarray, np.ndarray]], kind: str = "tanh") -> np.ndarray:
     for w, b in weights[:-1]:
-        x = np.tanh(x @ w + b)
+        x = SMOOTH[kind][0](x @ w + b)
     return x @ weights[-1][0] + weights[-1][1]
 
 
-def slopes(x: np.ndarray, weights: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def slopes(x: np.ndarray, weights: list[tuple[np.ndarray, np.ndarray]], kind: str = "tanh") -> np.ndarray:
     """d score / d x, written out by the chain rule."""
     gates = []
     for w, b in weights[:-1]:
-        x = np.tanh(x @ w + b)
-        gates.append(1.0 - x * x)
+        z = x @ w + b
+        x = SMOOTH[kind][0](z)
+        gates.append(SMOOTH[kind][1](z))
     g = np.repeat(weights[-1][0].T, len(x), 0)
     for (w, _), gate in zip(reversed(weights[:-1]), reversed(gates), strict=True):
         g = (g * gate) @ w.T
@@ -65,41 +69,42 @@ def slopes(x: np.ndarray, weights: list[tuple[np.ndarray, np.ndarray]]) -> np.nd
 def draws(gan: WGAN_GP, which: str, shape: tuple[int, ...], kind: Any, stream: int) -> np.ndarray:
     """What the next step will draw."""
     seed, step = (gnn.constant(int(gan.state[f"{which}_noise/{label}"])) for label in ("seed", "step"))
-    graph = gnn.Graph.of("draws", [], [kind(seed, step, shape, stream=stream)])
+    graph = gnn.Graph.of("draws", [], [kind(seed, step, shape, stream=stream, dtype=gan.dtype)])
     return gnn.compile(graph, backend="numpy")().astype(np.float64)
 
 
 def critic_loss(critic: list[tuple[np.ndarray, np.ndarray]], real: np.ndarray, fake: np.ndarray, alpha: np.ndarray,
-                lambda_: float) -> float:
+                lambda_: float, kind: str) -> float:
     between = alpha * real + (1.0 - alpha) * fake
-    length = np.linalg.norm(slopes(between, critic), axis=1)
-    return float(forward(fake, critic).mean() - forward(real, critic).mean() + lambda_ * np.mean((length - 1.0) ** 2))
+    length = np.linalg.norm(slopes(between, critic, kind), axis=1)
+    distance = forward(real, critic, kind).mean() - forward(fake, critic, kind).mean()
+    return float(lambda_ * np.mean((length - 1.0) ** 2) - distance)
 
 
-def test_the_critic_step_follows_the_gradient_of_its_loss_penalty_included() -> None:
-    gan = small(shape=(2,), optimizer="sgd(lr=1.0)", lambda_=3.0)
-    real = spots(6)
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("kind", SMOOTH)
+def test_the_critic_step_follows_the_gradient_of_its_loss_penalty_included(kind: str, backend: str) -> None:
+    gan = small(shape=(2,), optimizer="sgd(lr=1.0)", lambda_=3.0, activation=kind, dtype="f64", backend=backend)
+    real = spots(6).astype(np.float64)
     critic, generator = layers(gan.state, "critic"), layers(gan.state, "generator")
-    fake = forward(draws(gan, "critic", (6, 3), gnn.random_normal, 0), generator)
+    fake = forward(draws(gan, "critic", (6, 3), gnn.random_normal, 0), generator, kind)
     alpha = draws(gan, "critic", (6, 1), gnn.random_uniform, 1)
     loss, distance, penalty = gan["critic_step"](real)
-    expected = critic_loss(critic, real, fake, alpha, 3.0)
-    np.testing.assert_allclose(loss, expected, rtol=1e-5)
-    np.testing.assert_allclose(-distance + 3.0 * penalty, expected, rtol=1e-5)
+    expected = critic_loss(critic, real, fake, alpha, 3.0, kind)
+    np.testing.assert_allclose(loss, expected, rtol=1e-12)
+    np.testing.assert_allclose(-distance + 3.0 * penalty, expected, rtol=1e-12)
 
-    eps = 1e-5
-    for i, label in ((0, "FC1/weight"), (2, "FC3/bias"), (3, "FC4/weight")):
-        place = 0 if label.endswith("weight") else 1
-        array, found = critic[i][place], layers(gan.state, "critic")[i][place]
-        for index in [(0,) * array.ndim, (1,) + (0,) * (array.ndim - 1)]:
-            shift = np.zeros_like(array)
-            shift[index] = eps
+    eps, after = 1e-5, layers(gan.state, "critic")
+    for i, place in ((0, 0), (0, 1), (1, 0), (2, 1), (3, 0)):
+        gradient = critic[i][place] - after[i][place]
+        for index in np.ndindex(gradient.shape):
             sides = []
             for sign in (1.0, -1.0):
-                pair = [array + sign * shift, critic[i][1]] if place == 0 else [critic[i][0], array + sign * shift]
-                sides.append(critic_loss([*critic[:i], (pair[0], pair[1]), *critic[i + 1 :]], real, fake, alpha, 3.0))
-            gradient = (sides[0] - sides[1]) / (2 * eps)
-            assert array[index] - found[index] == pytest.approx(gradient, rel=1e-3, abs=1e-5), label
+                moved = [list(pair) for pair in critic]
+                moved[i][place] = critic[i][place].copy()
+                moved[i][place][index] += sign * eps
+                sides.append(critic_loss([(w, b) for w, b in moved], real, fake, alpha, 3.0, kind))
+            assert gradient[index] == pytest.approx((sides[0] - sides[1]) / (2 * eps), rel=1e-6, abs=1e-9), (i, place, index)
 
 
 def test_the_generator_step_goes_through_the_critic() -> None:
@@ -240,14 +245,37 @@ def test_another_network_is_a_subclass(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Narrow.load(tmp_path / "narrow.gnn", backend="numpy").sample(2), gan.sample(2))
 
 
+def test_networks_of_one_name_are_refused() -> None:
+    class Unnamed(WGAN_GP):
+        def make_critic(self) -> nn.Layer:
+            return nn.FullyConnected(1)
+
+        def make_generator(self, shape: Any) -> nn.Layer:
+            return nn.FullyConnected(shape[0])
+
+    with pytest.raises(VerifyError, match="both named 'fully_connected'"):
+        Unnamed(shape=(2,))
+
+
+def test_the_critic_may_have_an_optimiser_of_its_own_and_callbacks_see_both() -> None:
+    gan = small(optimizer="sgd(lr=0.01)", critic_optimizer={"name": "adam", "lr": 0.002})
+    halve = nn.ReduceLROnPlateau("loss", factor=0.5, patience=1, threshold=1e9, threshold_mode="abs")
+    history = gan.fit(spots(16), epochs=4, batch_size=8, callbacks=[halve, "learning_rate_logger"], verbose=False)
+    np.testing.assert_allclose(history["critic_lr"], [0.002, 0.002, 0.001, 0.001])
+    np.testing.assert_allclose(history["generator_lr"], [0.01, 0.01, 0.005, 0.005])
+    assert {name for name in gan.state.names if "optimizer" in name and name.endswith("FC1/weight")} == {
+        "critic_optimizer/m/critic/FC1/weight", "critic_optimizer/v/critic/FC1/weight"}
+
+
 # ------------------------------------------------------------------------------------------------ bad input
 
 @pytest.mark.parametrize(("arguments", "words"), [
     ({"form": "round"}, "form is 'round'"), ({"hidden_features": 0}, "hidden_features is 0"),
     ({"latent_dim": -1}, "latent_dim is -1"), ({"critic_steps": 0}, "critic_steps is 0"), ({"lambda_": -1}, "lambda_ is -1"),
-    ({"activation": "wavy"}, "wavy"), ({"optimizer": "adam(rate=1)"}, "rate"), ({"init": "random"}, "random"),
+    ({"activation": "wavy"}, "wavy"), ({"dtype": "bool"}, "dtype is bool"), ({"critic_optimizer": "adamm"}, "adamm"),
+    ({"optimizer": "adam(rate=1)"}, "rate"), ({"init": "random"}, "random"),
     ({"shape": (2, 0)}, r"shape is \(2, 0\)"), ({"shape": 2}, "shape is 2"),
-    ({"shape": (2,), "form": "convolutional"}, "images"),
+    ({"shape": (2,), "form": "convolutional"}, "images"), ({"shape": (8, 8), "form": "convolutional"}, "images"),
 ])
 def test_bad_arguments_are_refused_by_name(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(GraphnnError, match=words):

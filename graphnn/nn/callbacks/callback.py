@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from graphnn.errors import VerifyError
+from graphnn.errors import UnsupportedError, VerifyError
 from graphnn.nn.described import DescriptionError, require_flags, same_letters
 from graphnn.nn.metrics import BY_NAME as METRICS
 
 if TYPE_CHECKING:
     from graphnn.nn.model import Model
+    from graphnn.nn.optimisers import Optimizer
 
 Numbers = Mapping[str, float]
 EVENTS = ("on_train_begin", "on_epoch_begin", "on_batch_end", "on_epoch_end", "on_train_end")
@@ -99,13 +100,17 @@ class Monitor(Callback):
         return best is None or (value < best - least if self.direction() == "min" else value > best + least)
 
 
-def optimizer_of(model: Model) -> Any:
-    """The optimiser that the model was compiled with, or that a network of the zoo was made with."""
-    training: Any = getattr(model, "_training", model)
-    assert training is not None, "a callback is called by fit, which needs compile"
-    return training.optimizer
+def optimizers_of(model: Model, callback: Callback) -> tuple[Optimizer, ...]:
+    """The optimiser that the model was compiled with, or those of a network of the zoo. Raises UnsupportedError for none."""
+    if hasattr(model, "_training"):
+        assert model._training is not None, "a callback is called by fit, which needs compile"
+        return (model._training.optimizer,)
+    found = getattr(model, "optimizers", ())
+    if not found:
+        raise UnsupportedError(f"{type(callback).__name__}: {model.name} is trained without an optimizer, so without its rate")
+    return found
 
 
-def rate_name(model: Model) -> str:
+def rate_name(optimizer: Optimizer) -> str:
     """The name of the state that holds the learning rate."""
-    return f"{optimizer_of(model).label}/lr"
+    return f"{optimizer.label}/lr"

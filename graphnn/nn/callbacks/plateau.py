@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from graphnn.errors import UnsupportedError
-from graphnn.nn.callbacks.callback import Monitor, Numbers, optimizer_of, rate_name
+from graphnn.nn.callbacks.callback import Monitor, Numbers, optimizers_of, rate_name
 from graphnn.nn.schedulers import Scheduler
 from graphnn.nn.schedulers.plateau import PlateauRule
 
@@ -20,7 +20,8 @@ class ReduceLROnPlateau(Monitor):
 
     Better means by more than `threshold`, of the best ("rel") or as it is ("abs"). For `cooldown` epochs after that no epoch
     counts as bad. The rate stays at least `min_lr`, and a change below `eps` is not made. Each `fit` starts anew. Needs an
-    optimiser with a learning rate of its own: a scheduler would set it at every step.
+    optimiser with a learning rate of its own: a scheduler would set it at every step. Of a network with several optimisers
+    the rates of all are lowered.
 
     >>> from graphnn import nn
     >>> nn.ReduceLROnPlateau(patience=2, factor=0.5).factor
@@ -46,15 +47,13 @@ class ReduceLROnPlateau(Monitor):
                            threshold_mode=self.threshold_mode, cooldown=self.cooldown, min_lr=self.min_lr, eps=self.eps)
 
     def on_train_begin(self, model: Model) -> None:
-        rate = optimizer_of(model).lr
-        if isinstance(rate, Scheduler):
-            raise UnsupportedError(f"ReduceLROnPlateau: the learning rate is set at every step by {type(rate).__name__}",
-                                   hint="give the optimizer a number as its lr")
+        for optimizer in optimizers_of(model, self):
+            if isinstance(optimizer.lr, Scheduler):
+                raise UnsupportedError("ReduceLROnPlateau: the learning rate is set at every step by "
+                                       f"{type(optimizer.lr).__name__}", hint="give the optimizer a number as its lr")
         self._rule = self._new_rule()
 
     def on_epoch_end(self, model: Model, epoch: int, numbers: Numbers) -> None:
-        name = rate_name(model)
-        rate = float(model.state[name])
-        new = self._rule.update(self.watched(numbers), rate)
-        if new != rate:
-            model.state[name] = new
+        if self._rule.fires(self.watched(numbers)):
+            for name in map(rate_name, optimizers_of(model, self)):
+                model.state[name] = self._rule.lowered(float(model.state[name]))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphnn.errors import VerifyError
-from graphnn.nn.callbacks.callback import Callback, Monitor, Numbers, rate_name
+from graphnn.nn.callbacks.callback import Callback, Monitor, Numbers, optimizers_of, rate_name
 from graphnn.nn.described import DescriptionError, require_flags
 
 if TYPE_CHECKING:
@@ -137,6 +137,8 @@ class CSVLogger(Callback):
 class LearningRateLogger(Callback):
     """Adds the learning rate after each epoch to the history and to the numbers that later callbacks see, as `name`.
 
+    Of a network with several optimisers each has a column: critic_lr, generator_lr.
+
     >>> from graphnn import nn
     >>> nn.LearningRateLogger()
     LearningRateLogger(name='lr')
@@ -148,7 +150,9 @@ class LearningRateLogger(Callback):
         self._require(isinstance(self.name, str) and self.name != "", f"name is {self.name!r}; it must be a string")
 
     def on_epoch_end(self, model: Model, epoch: int, numbers: Numbers) -> None:
-        rate = float(model.state[rate_name(model)])
-        model.history.amend({self.name: rate})
+        found = optimizers_of(model, self)
+        rates = {self.name if len(found) == 1 else f"{optimizer.label.removesuffix('_optimizer')}_{self.name}":
+                 float(model.state[rate_name(optimizer)]) for optimizer in found}
+        model.history.amend(rates)
         if isinstance(numbers, MutableMapping):
-            numbers[self.name] = rate
+            numbers.update(rates)

@@ -113,6 +113,10 @@ class PlateauRule:
 
     def update(self, value: float, lr: float) -> float:
         """The learning rate after one more `value`, when it was `lr`."""
+        return self.lowered(lr) if self.fires(value) else lr
+
+    def fires(self, value: float) -> bool:
+        """Whether after one more `value` the learning rate is to be lowered."""
         sign = 1.0 if self.mode == "min" else -1.0
         goal = self.best - sign * self.threshold if self.threshold_mode == "abs" else self.best * (1.0 - sign * self.threshold)
         better = value < goal if self.mode == "min" else value > goal
@@ -121,7 +125,11 @@ class PlateauRule:
         self.bad = 0 if better or self.wait > 0 else self.bad + 1
         self.wait = max(self.wait - 1, 0)
         if self.bad <= self.patience:
-            return lr
+            return False
         self.bad, self.wait = 0, self.cooldown
+        return True
+
+    def lowered(self, lr: float) -> float:
+        """`lr` lowered once."""
         lower = max(lr * self.factor, self.min_lr)
         return lower if lr - lower > self.eps else lr
