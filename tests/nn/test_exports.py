@@ -39,7 +39,7 @@ METRICS = names("Accuracy TopKAccuracy Precision Recall F1 AUC R2 Perplexity")
 CALLBACKS = names("EarlyStopping ModelCheckpoint CSVLogger LearningRateLogger TerminateOnNaN")
 UTILITIES = names("""minibatch pad1D pad2D calc_fan calc_conv_out_dims calc_pad_dims_1D col2im im2col conv1D conv2D conv2D_naive
     deconv2D_naive dilate he_uniform he_normal glorot_uniform truncated_normal
-    glorot_normal calc_pad_dims_2D lecun_uniform lecun_normal orthogonal""")
+    glorot_normal calc_pad_dims_2D lecun_uniform lecun_normal orthogonal resize_images tile_images""")
 MODEL = names("""parameters trainable frozen freeze unfreeze get_weights set_weights save_weights compile fit training_step
     evaluate predict warm_up save load summary plot profile""")
 
@@ -49,7 +49,7 @@ FORMULA_OR_SHAPES = re.compile(r"=|->| / |U\(|N\(|\([^)]*,[^)]*\)")        # a s
 
 def test_the_counts_are_those_of_the_seed() -> None:
     assert (len(LAYERS), len(ACTIVATIONS), len(LOSSES), len(OPTIMISERS), len(SCHEDULERS)) == (21, 11 + 4, 5 + 4, 4 + 1, 4 + 5)
-    assert len(UTILITIES) == 17 + 5
+    assert len(UTILITIES) == 17 + 7
 
 
 @pytest.mark.parametrize("name", CLASSES)

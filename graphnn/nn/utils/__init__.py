@@ -1,4 +1,5 @@
-"""The arithmetic of networks on NumPy arrays, for study and for preparing data: windows, padding, convolution, first values.
+"""The arithmetic of networks on NumPy arrays, for study and for preparing data: windows, padding, convolution, first values,
+images at another size and as one picture.
 
 Images are (N, H, W, C), sequences (N, T, C), kernels (kh, kw, in, out) and (k, in, out), as in the layers. `dilation` counts the
 step between taps: 1 means none. (numpy-ml counts the zeros between them, one less; `dilate` alone does so here too.)
@@ -20,10 +21,12 @@ from graphnn.nn.utils.first_values import (
     orthogonal,
     truncated_normal,
 )
+from graphnn.nn.utils.images import resize_images, tile_images
 from graphnn.nn.utils.padding import calc_conv_out_dims, calc_pad_dims_1D, calc_pad_dims_2D, dilate, pad1D, pad2D
 
 __all__ = [
     "calc_conv_out_dims", "calc_fan", "calc_gain", "calc_pad_dims_1D", "calc_pad_dims_2D", "col2im", "conv1D", "conv2D",
     "conv2D_naive", "deconv2D_naive", "dilate", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "im2col",
-    "lecun_normal", "lecun_uniform", "minibatch", "orthogonal", "pad1D", "pad2D", "truncated_normal",
+    "lecun_normal", "lecun_uniform", "minibatch", "orthogonal", "pad1D", "pad2D", "resize_images", "tile_images",
+    "truncated_normal",
 ]
