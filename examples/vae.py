@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from graphnn.nn.utils import resize_images, tile_images
 from graphnn.zoo import BernoulliVAE
 
 SIZE, TRAINING, EPOCHS = 28, 1440, 30
@@ -26,21 +27,10 @@ def data() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     from sklearn.datasets import load_digits
 
     digits, labels = load_digits(return_X_y=True)
-    images = larger(digits.reshape(-1, 8, 8) / 16.0)[..., None].astype(np.float32)
+    images = resize_images(digits.reshape(-1, 8, 8) / 16.0, SIZE)[..., None].astype(np.float32)
     order = np.random.default_rng(0).permutation(len(images))
     first, rest = order[:TRAINING], order[TRAINING:]
     return images[first], labels[first], images[rest], labels[rest]
-
-
-def larger(images: np.ndarray, size: int = SIZE) -> np.ndarray:
-    """Images (N, h, w) at size x size, by linear interpolation between the centres of pixels."""
-    for axis in (1, 2):
-        count = images.shape[axis]
-        at = np.clip((np.arange(size) + 0.5) * count / size - 0.5, 0, count - 1)
-        low = np.minimum(at.astype(int), count - 2)
-        part = (at - low)[:, None] if axis == 1 else at - low
-        images = images.take(low, axis) * (1 - part) + images.take(low + 1, axis) * part
-    return images
 
 
 def train(codes: int, *, seed: int = 0, verbose: bool = True) -> BernoulliVAE:
@@ -52,6 +42,7 @@ def train(codes: int, *, seed: int = 0, verbose: bool = True) -> BernoulliVAE:
 
 
 def main(folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     _, _, unseen, labels = data()
     print("codes of 10 numbers")
@@ -72,38 +63,41 @@ def main(folder: Path) -> int:
     return 0
 
 
-def tiled(images: np.ndarray, columns: int) -> np.ndarray:
-    """Images (N, H, W, 1) as one picture, row by row."""
-    n, height, width, _ = images.shape
-    return images.reshape(n // columns, columns, height, width).swapaxes(1, 2).reshape(-1, columns * width)
-
-
 def draw(vae: BernoulliVAE, unseen: np.ndarray, path: Path) -> None:
     """Unseen digits above their reconstructions, and new digits."""
-    shown = unseen[:20]
-    pairs = np.concatenate([part for row in (shown[:10], shown[10:]) for part in (row, vae.reconstruct(row))])
-    figure = new_figure(9, 2.3)
-    left, right = figure.subplots(1, 2)
-    for axes, picture, title in ((left, pairs, "unseen digits, each above its reconstruction"),
-                                 (right, vae.generate(40), "new digits")):
-        axes.imshow(tiled(picture, 10), cmap="gray_r", vmin=0, vmax=1)
-        axes.set(title=title, xticks=[], yticks=[])
+    rows = unseen[:24].reshape(3, 8, SIZE, SIZE, 1)
+    pairs = np.stack([(row, vae.reconstruct(row)) for row in rows]).reshape(-1, SIZE, SIZE, 1)
+    figure = new_figure(7.2, 2.9)
+    for axes, images, title in zip(figure.subplots(1, 2), (pairs, vae.generate(48)),
+                                   ("unseen digits, each above its reconstruction", "new digits"), strict=True):
+        show(axes, images, 8)
+        axes.set_title(title, fontsize=10)
+        axes.set(xticks=[], yticks=[])
     save(figure, path)
 
 
 def draw_map(vae: BernoulliVAE, unseen: np.ndarray, labels: np.ndarray, path: Path) -> None:
     """Where the codes of unseen digits lie, and what the codes between decode to."""
     mean, _ = vae.encode(unseen)
-    line = np.linspace(-2.4, 2.4, 9)
+    line = np.linspace(-2.1, 2.1, 10)
     grid = np.stack(np.meshgrid(line, line[::-1]), -1).reshape(-1, 2)
-    figure = new_figure(7.2, 3.4)
+    figure = new_figure(7.2, 3.7)
     left, right = figure.subplots(1, 2)
-    points = left.scatter(*mean.T, c=labels, cmap="tab10", vmin=-0.5, vmax=9.5, s=12)
-    figure.colorbar(points, ax=left, ticks=range(10), label="digit")
-    left.set(title="codes of unseen digits", aspect="equal")
-    right.imshow(tiled(vae.decode(grid), 9), cmap="gray_r", vmin=0, vmax=1, extent=(-2.7, 2.7, -2.7, 2.7))
-    right.set(title="what codes decode to")
+    for digit in range(10):
+        x, y = mean[labels == digit].T
+        left.scatter(x, y, s=0)                          # for the limits
+        for place in zip(x, y, strict=True):
+            left.annotate(str(digit), place, color=f"C{digit}", fontsize=8, ha="center", va="center")
+    left.set(title="codes of unseen digits", xlabel="first number", ylabel="second number", aspect="equal")
+    half = 2.1 + 2.1 / 9
+    show(right, vae.decode(grid), 10, extent=(-half, half, -half, half))
+    right.set(title="what codes decode to", xlabel="first number")
     save(figure, path)
+
+
+def show(axes: Any, images: np.ndarray, columns: int, **options: Any) -> None:
+    axes.imshow(tile_images(images, columns, gap=2), cmap="gray_r", vmin=0, vmax=1, **options)
+    axes.set_facecolor("0.8")
 
 
 def new_figure(width: float, height: float) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from graphnn.nn.utils import tile_images
 from graphnn.zoo import WGAN_GP
 
 EPOCHS, STEPS, BATCH, RATE = 25, 150, 64, 2e-3
@@ -60,6 +61,7 @@ def recogniser() -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
 
 
 def main(folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     gan = train()
     print(f"{EPOCHS * STEPS} generator steps, {gan.critic_steps} times as many of the critic, "
@@ -81,11 +83,10 @@ def main(folder: Path) -> int:
 def draw(gan: WGAN_GP, path: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 1.9), layout="constrained")
-    for axes, images, title in zip(figure.subplots(1, 2), (digits()[:80], gan.sample(80)), ("digits", "samples"), strict=True):
-        picture = images.reshape(5, 16, 8, 8).swapaxes(1, 2).reshape(40, 128)
-        axes.imshow(picture, cmap="gray_r", vmin=0, vmax=1)
-        axes.set(title=title, xticks=[], yticks=[])
+    figure = Figure(figsize=(7.2, 2.9), layout="constrained")
+    for axes, images, title in zip(figure.subplots(1, 2), (digits()[:96], gan.sample(96)), ("digits", "samples"), strict=True):
+        axes.imshow(tile_images(images, 12), cmap="gray_r", vmin=0, vmax=1)
+        axes.set(title=title, xticks=[], yticks=[], facecolor="0.8")
     figure.savefig(path, dpi=80, pil_kwargs={"optimize": True})
     print(f"wrote {path}")
 

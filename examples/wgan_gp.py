@@ -46,6 +46,7 @@ def slower(gan: WGAN_GP, epoch: int, numbers: Mapping[str, float]) -> None:
 
 
 def main(folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     gan = WGAN_GP(hidden_features=128, latent_dim=2, lambda_=0.1, optimizer=f"adam(lr={RATE}, beta1=0.5, beta2=0.9)", seed=0)
     history = gan.fit(points(10_000), epochs=EPOCHS, steps_per_epoch=STEPS, batch_size=256, callbacks=[slower])

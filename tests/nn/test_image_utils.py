@@ -60,15 +60,18 @@ def test_by_default_a_picture_is_about_square_and_shows_what_lies_behind() -> No
     assert utils.tile_images(np.ones((1, 2, 2)), 1).tolist() == [[1, 1], [1, 1]]
 
 
+WRONG: Any = {"fill": "white", "size": (3, 3, 3)}
+
+
 @pytest.mark.parametrize(("call", "error", "words"), [
     (lambda: utils.tile_images(np.zeros((2, 4))), ShapeError, r"\(2, 4\)"),
     (lambda: utils.tile_images(np.zeros((0, 4, 4))), ShapeError, "none of them 0"),
     (lambda: utils.tile_images(np.zeros((2, 4, 4)), 0), ShapeError, "columns is 0"),
     (lambda: utils.tile_images(np.zeros((2, 4, 4)), gap=-1), ShapeError, "gap is -1"),
-    (lambda: utils.tile_images(np.zeros((2, 4, 4)), fill="white"), ShapeError, "fill is 'white'"),
+    (lambda: utils.tile_images(np.zeros((2, 4, 4)), fill=WRONG["fill"]), ShapeError, "fill is 'white'"),
     (lambda: utils.tile_images(np.array([[["a"]]])), DTypeError, "<U1"),
     (lambda: utils.resize_images(np.zeros((2, 4, 4)), 0), GraphnnError, "size is 0"),
-    (lambda: utils.resize_images(np.zeros((2, 4, 4)), (3, 3, 3)), GraphnnError, r"size is \(3, 3, 3\)"),
+    (lambda: utils.resize_images(np.zeros((2, 4, 4)), WRONG["size"]), GraphnnError, r"size is \(3, 3, 3\)"),
     (lambda: utils.resize_images(np.zeros((2, 4, 4), complex), 3), DTypeError, "complex128")])
 def test_bad_input_is_refused_by_name(call: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
