@@ -339,6 +339,8 @@ def test_arguments_are_checked(arguments: dict[str, Any], message: str) -> None:
 def test_inputs_are_checked() -> None:
     with pytest.raises(DTypeError, match="real numbers"):
         nn.SparseEvolution(3)(gnn.Input((4,), name="x", dtype="i32"))
+    with pytest.raises(ShapeError, match=r"at epsilon 0\.001 none of 12 weights exists"):
+        nn.SparseEvolution(3, epsilon=0.001)(gnn.Input((4,), name="x"))
     with pytest.raises(ShapeError, match="last axis"):
         nn.SparseEvolution(3)(gnn.Input(("T",), name="x"))
     with pytest.raises(ShapeError, match="every is 0"):

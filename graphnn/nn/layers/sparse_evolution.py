@@ -39,7 +39,8 @@ class SparseEvolution(Layer):
     then, those just left included, with new values, and 0 in the optimiser's states. Their number never changes. All draws
     depend on the model's seed, the layer's name and the number of training steps alone.
 
-    Raises ShapeError when out_features or epsilon is not positive, or zeta is outside [0, 1]. (Mocanu et al., 2018)
+    Raises ShapeError when out_features or epsilon is not positive, no weight would exist, or zeta is outside [0, 1].
+    (Mocanu et al., 2018)
 
     >>> import graphnn as gnn
     >>> from graphnn import nn
@@ -76,6 +77,9 @@ class SparseEvolution(Layer):
         self.in_features = x.shape[-1]
         places = self.in_features * self.out_features
         self.entries = min(places, round(self.epsilon * (self.in_features + self.out_features)))
+        if places and not self.entries:
+            raise ShapeError(f"SparseEvolution: at epsilon {self.epsilon:g} none of {places} weights exists",
+                             hint=f"one weight takes epsilon {1 / (self.in_features + self.out_features):.1g}")
         draw = _Places(self.out_features, self.in_features)
         values = _Entries(self._first, self.in_features, self.out_features, self.entries)
         self.weight = self.param("weight", (self.entries,), values, dtype=x.dtype)
