@@ -1,6 +1,6 @@
 """Word vectors of Python's own documentation: its library's docstrings and help topics, which are on every machine.
 
-    python examples/word2vec.py
+    python examples/word2vec.py [folder for the files]
 
 Prints words and their neighbours, analogies, and how well words that were held out are told from those around them; writes
 word2vec.png, a map of some words; word2vec.gnn, the model; word2vec.txt, the vectors for other programs.
@@ -65,7 +65,7 @@ def corpus() -> list[list[str]]:
     return found
 
 
-def draw(vectors: zoo.WordVectors, path: str) -> None:
+def draw(vectors: zoo.WordVectors, path: Path) -> None:
     """The words of MAP in the plane in which they lie farthest apart."""
     from matplotlib.figure import Figure
 
@@ -74,7 +74,7 @@ def draw(vectors: zoo.WordVectors, path: str) -> None:
     chosen /= np.linalg.norm(chosen, axis=1, keepdims=True)
     centred = chosen - chosen.mean(axis=0)
     plane = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
-    figure = Figure(figsize=(9, 7), layout="constrained")
+    figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.add_subplot()
     first = 0
     for name, words in groups.items():
@@ -84,11 +84,13 @@ def draw(vectors: zoo.WordVectors, path: str) -> None:
         for word, place in zip(words, places, strict=True):
             axes.annotate(word, place, xytext=(3, 3), textcoords="offset points", fontsize=8, color=points.get_facecolor()[0])
     axes.set(title="words of Python's documentation: the two principal directions", xticks=[], yticks=[])
+    axes.margins(0.1)
     axes.legend(fontsize=8)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=80, pil_kwargs={"optimize": True})
 
 
-def main() -> int:
+def main(folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
     text = corpus()
     held = text[::HELD_OUT]
     train = [sentence for i, sentence in enumerate(text) if i % HELD_OUT]
@@ -113,11 +115,15 @@ def main() -> int:
     rank = model.evaluate(held)["mean_rank"]
     print(f"held-out neighbouring words: mean rank {rank:.0f} of {len(vectors)} (chance: {(len(vectors) + 1) / 2:.0f})")
 
-    draw(vectors, "word2vec.png")
-    model.save("word2vec.gnn")
-    model.save_text("word2vec.txt")
-    same = zoo.Word2Vec.load("word2vec.gnn").most_similar("file") == model.most_similar("file")
-    print(f"wrote word2vec.png, word2vec.gnn ({'the same when loaded' if same else 'DIFFERS when loaded'}), word2vec.txt")
+    model.save(folder / "word2vec.gnn")
+    model.save_text(folder / "word2vec.txt")
+    same = zoo.Word2Vec.load(folder / "word2vec.gnn").most_similar("file") == model.most_similar("file")
+    print(f"written to {folder}: word2vec.gnn ({'the same when loaded' if same else 'DIFFERS when loaded'}), word2vec.txt")
+    try:
+        draw(vectors, folder / "word2vec.png")
+        print(f"written to {folder}: word2vec.png")
+    except ImportError:
+        print("no picture: pip install 'graphnn[train]'")
     if rank > ENOUGH or not same:
         print(f"the demo failed: it needs a mean rank of at most {ENOUGH:.0f}", file=sys.stderr)
         return 1
@@ -125,4 +131,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else ".")))
