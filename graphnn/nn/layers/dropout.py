@@ -24,7 +24,7 @@ class Dropout(Layer):
     """In training y = x m / (1 - p), where each m is 0 with probability p and 1 otherwise; y = x in evaluation.
 
     The gradient passes the same mask. `spatial` drops whole channels of (N, ..., C), the same at every place of an example.
-    With `layer`, dropout is applied to the input of that layer: `Dropout(0.5, FullyConnected(10))(x)` is
+    With `layer`, dropout is applied to all inputs of that layer: `Dropout(0.5, FullyConnected(10))(x)` is
     `FullyConnected(10)(Dropout(0.5)(x))`; keywords of the call (`lengths=`, `mask=`) go to the layer as they are. Masks depend
     on the model's seed, the layer's name and the number of training steps alone, for any number of threads. Raises ShapeError
     unless 0 <= p < 1. (Srivastava et al., 2014; spatial: Tompson et al., 2015)
