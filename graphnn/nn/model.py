@@ -248,8 +248,9 @@ class Model(Filed):
         functions (model, epoch, numbers) called after each epoch, or their descriptions. An epoch that a callback ends by
         `model.stop_training = True` counts, with the batches that it had.
 
-        Raises VerifyError before `compile`; ShapeError, DTypeError or NumericsError for data that does not fit, naming
-        the input; nothing is trained then. An error in an iterable ends training after the last whole step.
+        Raises VerifyError before `compile`, and for a callback that looks at a number that there will not be; ShapeError,
+        DTypeError or NumericsError for data that does not fit, naming the input; nothing is trained then. An error in an
+        iterable ends training after the last whole step.
 
         >>> import graphnn as gnn
         >>> from graphnn import nn
@@ -265,6 +266,8 @@ class Model(Filed):
         source = as_source(x, y, sample_weight, door, batch_size=batch_size, drop_last=drop_last, steps=steps_per_epoch,
                            seed=self.state.seed if shuffle else None)
         validation = as_validation(validation_data, Door(self.inputs, training.objective), batch_size)
+        numbers = training.objective.totals().numbers()
+        called.check(numbers if validation is None else numbers | {f"val_{name}": value for name, value in numbers.items()})
         if isinstance(source, Arrays):                   # a graph that cannot be built is an error before the first callback
             training.step(source.whole.kind, self.frozen_names, self.state)
         fitting.fit(self, training, source, epochs=epochs, validation=validation, callbacks=called, verbose=verbose)

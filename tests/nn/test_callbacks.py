@@ -18,7 +18,7 @@ from graphnn.errors import VerifyError
 from graphnn.nn.callbacks import BY_NAME, Callbacks, as_callback
 from graphnn.nn.described import DescriptionError, describe, to_dict
 from graphnn.nn.schedulers.plateau import PlateauRule
-from tests.nn.networks import notes
+from tests.nn.networks import bits, notes
 
 
 def linear(lr: Any = 0.05, **more: Any) -> gnn.Model:
@@ -316,7 +316,7 @@ def test_reduce_lr_on_plateau() -> None:
     fit(model, Script("val_accuracy", [0.1, 0.5, 0.6, 0.4]), up)
     assert model.state["sgd/lr"] == pytest.approx(0.05)
     with pytest.raises(gnn.errors.UnsupportedError, match="set at every step by ExponentialScheduler"):
-        fit(linear("exponential_scheduler"), nn.ReduceLROnPlateau())
+        fit(linear("exponential_scheduler"), nn.ReduceLROnPlateau("loss"))
 
 
 # ------------------------------------------------------------------------------------------------ descriptions, bad input
@@ -358,9 +358,23 @@ def test_bad_arguments(spec: Any, words: str) -> None:
     (nn.ModelCheckpoint("x.gnn", save_best_only=True), "ModelCheckpoint: there is no 'val_loss'"),
     (nn.ModelCheckpoint("{val_loss}.gnn"), "no 'val_loss' among this training's numbers: loss, mean_absolute_error, epoch"),
 ])
-def test_numbers_that_there_are_not(callback: Any, words: str) -> None:
+def test_numbers_that_there_are_not_are_an_error_before_training(callback: Any, words: str) -> None:
+    model = linear()
+    before = bits(model)
     with pytest.raises(gnn.errors.VerifyError, match=words):
-        fit(linear(), callback)
+        fit(model, callback, nn.LearningRateLogger())
+    assert bits(model) == before
+    assert (model.epoch, len(model.history)) == (0, 0)
+
+
+def test_numbers_that_callbacks_add_can_be_watched(tmp_path: Path) -> None:
+    model = linear()
+    best = nn.EarlyStopping("lr", mode="max")
+    fit(model, nn.LearningRateLogger(), best, nn.ModelCheckpoint(str(tmp_path / "{lr:.2f}.gnn")))
+    assert best.best == model.state["sgd/lr"]
+    own = nn.EarlyStopping("mine", mode="max")
+    fit(model, lambda m, epoch, numbers: numbers.update(mine=epoch), own)
+    assert own.best == model.epoch
 
 
 def test_a_missing_validation_is_hinted_at() -> None:

@@ -8,7 +8,7 @@ A callback ends training by `model.stop_training = True`: no further batch is ta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 from graphnn.nn.callbacks.callback import EVENTS, Callback, FunctionCallback
@@ -54,6 +54,14 @@ class Callbacks:
     def watch_batches(self) -> bool:
         """Whether any wants to know of single batches."""
         return bool(self._methods["on_batch_end"])
+
+    def check(self, numbers: MutableMapping[str, float]) -> None:
+        """Raise VerifyError when one looks at a number that an epoch will not have. `numbers` are those it will have; what users'
+        callbacks add is not known, so those after them are not checked."""
+        for callback in self.all:
+            if not type(callback).__module__.startswith("graphnn.") or isinstance(callback, FunctionCallback):
+                return
+            callback.check(numbers)
 
     def call(self, event: str, *arguments: Any) -> None:
         """Call the method `event` of each callback that has it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,10 @@ EVENTS = ("on_train_begin", "on_epoch_begin", "on_batch_end", "on_epoch_end", "o
 @dataclass
 class Callback:
     """Base of callbacks: a method for each event, none of which does anything."""
+
+    def check(self, numbers: MutableMapping[str, float]) -> None:
+        """Before all else: raise VerifyError when this callback looks at a number that is not among those an epoch will have;
+        put in those that it adds."""
 
     def on_train_begin(self, model: Model) -> None:
         """Before the first epoch of a `fit`."""
@@ -84,6 +88,9 @@ class Monitor(Callback):
         self._require(letters.endswith(("loss", "error", "entropy")),
                       f"monitor is {self.monitor!r}; whether less is better is not known of it: say mode='min' or mode='max'")
         return "min"
+
+    def check(self, numbers: MutableMapping[str, float]) -> None:
+        self.watched(numbers)
 
     def watched(self, numbers: Numbers) -> float:
         """The number. Raises VerifyError, naming what there is, when there is none of this name."""

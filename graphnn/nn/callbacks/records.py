@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import string
 from collections.abc import MutableMapping
@@ -60,18 +61,27 @@ class ModelCheckpoint(Monitor):
             raise DescriptionError(f"ModelCheckpoint: path is {self.path!r}, no pattern: {error}") from error
         return [name for name, _ in parts]
 
+    def check(self, numbers: MutableMapping[str, float]) -> None:
+        if self.save_best_only:
+            super().check(numbers)
+        self._file(0, numbers)
+
+    def _file(self, epoch: int, numbers: Numbers) -> str:
+        """The path of an epoch's file. Raises VerifyError for a number that there is not."""
+        known = {**numbers, "epoch": epoch}
+        for name in self._names:
+            if name not in known:
+                raise VerifyError(f"ModelCheckpoint: path is {self.path!r}; there is no {name!r} among this training's numbers: "
+                                  f"{', '.join(known)}")
+        return string.Formatter().vformat(self.path, (), known)
+
     def on_epoch_end(self, model: Model, epoch: int, numbers: Numbers) -> None:
         if self.save_best_only:
             value = self.watched(numbers)
             if not self.improved(value, self.best):
                 return
             self.best = value
-        known = {**numbers, "epoch": epoch}
-        for name in self._names:
-            if name not in known:
-                raise VerifyError(f"ModelCheckpoint: path is {self.path!r}; there is no {name!r} among this training's numbers: "
-                                  f"{', '.join(known)}")
-        path = string.Formatter().vformat(self.path, (), known)
+        path = self._file(epoch, numbers)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         model.save(path, training=self.training)
         self.last_path = path
@@ -148,6 +158,9 @@ class LearningRateLogger(Callback):
 
     def __post_init__(self) -> None:
         self._require(isinstance(self.name, str) and self.name != "", f"name is {self.name!r}; it must be a string")
+
+    def check(self, numbers: MutableMapping[str, float]) -> None:
+        numbers[self.name] = math.nan
 
     def on_epoch_end(self, model: Model, epoch: int, numbers: Numbers) -> None:
         found = optimizers_of(model, self)
