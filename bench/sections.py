@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bench import determinism, digits_accuracy, images, kernels, memory, predict, rbm, sparse, startup, training, vae, word2vec
+from bench import (
+    determinism,
+    digits_accuracy,
+    images,
+    kernels,
+    memory,
+    predict,
+    rbm,
+    sequences,
+    sparse,
+    startup,
+    training,
+    vae,
+    word2vec,
+)
 from bench.figures import Figure
 
 SECTIONS: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -13,6 +27,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Figure]]] = {
     "empty_row": kernels.empty_row,
     "predict": predict.figures,
     "training": training.figures,
+    "sequences": sequences.figures,
     "startup": startup.figures,
     "memory": memory.figures,
     "determinism": determinism.figures,
