@@ -23,7 +23,7 @@ from graphnn.ir.ops.fused import Epilogue, Fused
 from graphnn.ir.ops.inputs import Constant
 from graphnn.runtime import instruction_set
 from graphnn.runtime.instruction_set import InstructionSet
-from graphnn.runtime.row import Address, Instruction, Scratch
+from graphnn.runtime.row import Address, Instruction, Row, Scratch
 
 LoweringRule = Callable[[Node, "Lowering"], Sequence[Instruction]]
 _RULES: dict[type[Op], LoweringRule] = {}
@@ -77,6 +77,8 @@ class Lowering:
     next_reads: frozenset[Value]
     constants: Constants
     inner: dict[int, Node] = field(default_factory=dict)     # by id of a row: the node of a loop's body that it belongs to
+    fixed: frozenset[Value] = frozenset()                    # what is the same on each of the many trips of the loop around it
+    before: list[Row] = field(default_factory=list)          # rows that run once, before that loop
 
     @cached_property
     def op(self) -> Op:

@@ -167,13 +167,15 @@ def test_any_number_of_threads_gives_the_same_bits(sizes, transposed):
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("sizes", [(1, 5, 33), (9, 40, 10), (50, 700, 100), (64, 64, 64), (3, 0, 5)])
-def test_a_right_operand_packed_once_serves_many_products(sizes, dtype):
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_right_operand_packed_once_serves_many_products(sizes, dtype, turned):
     rng = np.random.default_rng(8)
     isa = instruction_set.current()
     m, k, n = sizes
-    b = aligned((k, n), dtype, rng)
+    b = aligned((n, k), dtype, rng) if turned else aligned((k, n), dtype, rng)
+    right, b = (matrix(b).mT, b.T) if turned else (matrix(b), b)
     packed = fenced(np.full(prepacked_nbytes(dtype, isa, k, n) // DTYPE[dtype].itemsize, np.nan, DTYPE[dtype]))
-    Rows([pack_row(dtype, isa, k, n, matrix(b), address(packed))]).run_tiles()
+    Rows([pack_row(dtype, isa, k, n, right, address(packed))]).run_tiles()
     for seed in range(2):
         a, c = aligned((m, k), dtype, np.random.default_rng(seed)), aligned((m, n), dtype, np.nan)
         Rows(matmul_prepacked_rows(dtype, isa, sizes, matrix(a), address(packed), matrix(c), owner="test")).run_tiles()

@@ -194,3 +194,16 @@ def test_two_loops_that_share_one_body_have_scratch_of_their_own() -> None:
     for found, wanted in zip(exe(*given), oracle(*given), strict=True):
         np.testing.assert_allclose(found, wanted, atol=2e-5)
     assert exe.plan.scratch > 0
+
+
+@pytest.mark.parametrize(("batch", "width", "steps", "packs"), [(12, 40, 6, True), (20, 64, 5, True), (12, 40, 2, False),
+                                                                (3, 40, 6, False)])
+def test_a_matrix_that_many_steps_multiply_with_is_packed_once(batch: int, width: int, steps: int, packs: bool) -> None:
+    x, w = placeholder("x", f"f32[T,N,{width}]"), placeholder("w", f"f32[{width},{width}]")
+    last, _ = gnn.scan(lambda h, v: (gnn.tanh(h @ w + v), None), gnn.zeros(("N", width)), x)
+    graph = Graph.of("rnn", [x, w], [last, *gnn.gradients(gnn.sum(last * last), [x, w])])
+    given = rand(steps, batch, width), rand(width, width, seed=1) * 0.1
+    check(graph, *given, unit=1e-4)
+    exe = gnn.compile(graph)
+    exe.prepare(*given)
+    assert any(kernel.builder.endswith(":pack") for kernel in exe.plan.kernels) is packs

@@ -275,7 +275,7 @@ class _OverTime(_Cell):
             y, last = self._stacked(x, states, lengths, mask)
         else:
             first = self.starting(x.type, states)
-            steps = ir.swapaxes(self.project(x), 0, 1)   # time first, as scan has it
+            steps = self.project(ir.swapaxes(x, 0, 1))   # time first, as scan has it; x is narrower than all gates are
             y, last = over_time(self._after, first, steps, live_steps(x, lengths, mask, self._kind), self.reverse)
         y = y if self.return_sequences else last[-len(self.STATES)]
         return (y, *last) if self.return_state else y

@@ -10,7 +10,14 @@ from graphnn.ir.op import Op
 from graphnn.ir.ops.conv import Conv2D, Conv2DInputGrad, Conv2DWeightGrad
 from graphnn.ir.ops.linalg import MatMul
 from graphnn.runtime.kernels.convolution import Convolution, conv2d_input_grad_rows, conv2d_rows, conv2d_weight_grad_rows
-from graphnn.runtime.kernels.matmul import Matrix, matmul_rows
+from graphnn.runtime.kernels.matmul import (
+    Matrix,
+    matmul_prepacked_rows,
+    matmul_rows,
+    pack_row,
+    packing_serves,
+    prepacked_nbytes,
+)
 from graphnn.runtime.kernels.tiling import Epilogue
 from graphnn.runtime.lowering import Lowering, lowers
 from graphnn.runtime.row import Address, Row
@@ -24,7 +31,7 @@ def contraction_rows(op: Op, at: Lowering, inputs: Sequence[Value], to: Address,
     left, right = (at.shape(value) for value in inputs)
     a, b = (at.address(value) for value in inputs)
     if isinstance(op, MatMul):
-        return _matmul(op, dtype, at, left, right, a, b, to, epilogue)
+        return _matmul(op, dtype, at, left, right, a, b, to, epilogue, inputs[1] in at.fixed)
     if isinstance(op, Conv2D):
         v = _convolution(op, left, right)
         return conv2d_rows(dtype, at.isa, v, a, b, to, epilogue=epilogue, owner=at.node)
@@ -42,7 +49,7 @@ def contraction(node: Node, at: Lowering) -> list[Row]:
 
 
 def _matmul(op: MatMul, dtype: str, at: Lowering, left: Shape, right: Shape, a: Address, b: Address, to: Address,
-            epilogue: Epilogue | None) -> list[Row]:
+            epilogue: Epilogue | None, fixed: bool) -> list[Row]:
     m, k = left[-2:][::-1] if op.transpose_a else left[-2:]
     n = right[-2] if op.transpose_b else right[-1]
     rank = max(len(left), len(right)) - 2
@@ -50,6 +57,10 @@ def _matmul(op: MatMul, dtype: str, at: Lowering, left: Shape, right: Shape, a: 
     first = _matrix(a, left, rank, op.transpose_a)
     second = _matrix(b, right, rank, op.transpose_b)
     result = _matrix(to, (*batch, m, n), rank, False)
+    if fixed and rank == 0 and packing_serves(dtype, (m, k, n)):
+        packed = at.scratch("right operand in panels", prepacked_nbytes(dtype, at.isa, k, n))
+        at.before.append(pack_row(dtype, at.isa, k, n, second, packed))
+        return matmul_prepacked_rows(dtype, at.isa, (m, k, n), first, packed, result, epilogue=epilogue, owner=at.node)
     return matmul_rows(dtype, at.isa, (m, k, n), first, second, result, batch=batch, epilogue=epilogue, owner=at.node)
 
 

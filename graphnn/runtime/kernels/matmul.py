@@ -98,6 +98,13 @@ def matmul_rows(
     return _rows(contraction, isa, owner)
 
 
+def packing_serves(dtype: str, sizes: tuple[int, int, int]) -> bool:
+    """Whether many products of these sizes with one right operand gain by packing it once: not where they read it but once or
+    twice, or would turn it round."""
+    m, k, n = sizes
+    return m > _FEW_ROWS and k > 0 and n > _FEW_COLS // ITEMSIZE[dtype]
+
+
 def prepacked_nbytes(dtype: str, isa: InstructionSet, k: int, n: int) -> int:
     """The size of a right operand [k, n] in panels."""
     return round_up(n, isa.tile(dtype)[1]) * k * ITEMSIZE[dtype]

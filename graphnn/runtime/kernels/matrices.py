@@ -97,22 +97,35 @@ def pack(dtype: str, lanes: int):
     Arguments: from, to, k, cols, stride of k, stride of cols, stride of the batch. A tile is a panel.
     """
     from graphnn.runtime import intrinsics as k
+    from graphnn.runtime.square_transpose import transpose_call
 
     panel = 2 * lanes
+    square = transpose_call(dtype, lanes)
     size, pointer, zero = k.ITEMSIZE[dtype], k.POINTER[dtype], k.SCALAR[dtype](0)
 
     def kernel(args, index, scratch):
         depth, cols, k_step, col_step = args[2], args[3], args[4], args[5]
         panels = k.udiv(cols + (panel - 1), panel)
         batch, place = k.udiv32(index, panels), k.urem32(index, panels)
-        source = pointer(args[0] + (batch * args[6] + place * panel * col_step) * size)
-        to = pointer(args[1] + index * depth * panel * size)
+        source = args[0] + (batch * args[6] + place * panel * col_step) * size
+        to = args[1] + index * depth * panel * size
         valid = k.imin(cols - place * panel, panel)
+        whole, done = 0, 0
+        if col_step == 1:
+            for r in range(depth):
+                k.memcpy(to + r * panel * size, source + r * k_step * size, valid * size)
+            whole, done = valid, depth
+        elif k_step == 1:
+            whole, done = valid - k.urem(valid, lanes), depth - k.urem(depth, lanes)
+            for r in range(0, done, lanes):
+                for j in range(0, whole, lanes):
+                    square(to + (r * panel + j) * size, panel * size, source + (j * col_step + r) * size, col_step * size)
         for r in range(depth):
-            for j in range(valid):
-                to[r * panel + j] = source[r * k_step + j * col_step]
+            x, y = pointer(to + r * panel * size), pointer(source + r * k_step * size)
+            for j in range(whole if r < done else 0, valid):
+                x[j] = y[j * col_step]
             for j in range(valid, panel):
-                to[r * panel + j] = zero
+                x[j] = zero
         return 0
 
     return kernel

@@ -2,7 +2,8 @@
 
 The carries live in the scan's own last carries, which start as copies of the first ones; slices of sequences and of stacked
 results are addresses that step from trip to trip. The body has a buffer plan of its own, in which a carry is a state that
-each trip updates; its arena is scratch of the scan.
+each trip updates; its arena is scratch of the scan. What a row of the body can prepare from the loop's constants, such as a
+matrix in panels, is made before the loop.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from graphnn.ir.ops.scan import Scan
 from graphnn.passes.plan_buffers import BufferPlan, Slot, lifetimes, plan_buffers
 from graphnn.runtime.kernels.copy import copy_row
 from graphnn.runtime.lowering import Lowering, lower, lowers
-from graphnn.runtime.row import Address, End, Instruction, Loop
+from graphnn.runtime.row import Address, End, Instruction, Loop, Row
+
+MANY_TRIPS = 4              # from so many on, rows of the body may prepare what they read on every trip
 
 
 @lowers(Scan)
@@ -26,29 +29,31 @@ def scan(node: Node, at: Lowering) -> list[Instruction]:
     trips = at.bind(op.length)
     carries = zip(node.inputs, node.outputs[: op.carries], strict=False)
     first = [(at.address(a), at.address(b), _bytes(a, at.sizes)) for a, b in carries]
-    rows: list[Instruction] = [copy_row(a, b, nbytes) for a, b, nbytes in first if a != b and nbytes]
+    rows = [copy_row(a, b, nbytes) for a, b, nbytes in first if a != b and nbytes]
     if trips == 0:
-        return rows
+        return list(rows)
     loop = Loop(trips)
     body = op.body
     # The planner sees carries as states: it makes new values in their place where every reader comes before.
     graph = Graph(body.name, body.inputs, body.outputs[op.carries :], body.nodes,
                   tuple(zip(body.inputs[: op.carries], body.outputs[: op.carries], strict=True)))
     places = _BodyPlaces(node, at, op, loop, plan_buffers(lifetimes(graph), at.sizes))
-    rows.append(loop)
+    fixed = frozenset(body.inputs[op.carries + op.sequences:] if trips >= MANY_TRIPS else ())
+    before: list[Row] = []
+    inside: list[Instruction] = [loop]
     for value, staged in places.plan.life.first_copies:
-        rows.append(copy_row(places[value], places.of_slot(places.plan.slot(staged)), _bytes(value, at.sizes)))
+        inside.append(copy_row(places[value], places.of_slot(places.plan.slot(staged)), _bytes(value, at.sizes)))
     for i, inner in enumerate(body.nodes):
         if not isinstance(inner.op, Constant):
             reads = frozenset(body.nodes[i + 1].inputs) if i + 1 < len(body.nodes) else frozenset[Value]()
-            made = lower(Lowering(inner, at.sizes, places, reads, at.constants, at.inner))
-            for row in made:
+            first_before = len(before)
+            made = lower(Lowering(inner, at.sizes, places, reads, at.constants, at.inner, fixed, before))
+            for row in (*made, *before[first_before:]):
                 at.inner.setdefault(id(row), inner)
-            rows.extend(made)
+            inside.extend(made)
     for value, slot in places.plan.life.last_copies:
-        rows.append(copy_row(places[value], places.of_slot(slot), _bytes(value, at.sizes)))
-    rows.append(End())
-    return rows
+        inside.append(copy_row(places[value], places.of_slot(slot), _bytes(value, at.sizes)))
+    return [*rows, *before, *inside, End()]
 
 
 def _bytes(value: Value, sizes: Mapping[str, int]) -> int:
