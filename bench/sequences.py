@@ -143,7 +143,8 @@ def recurrent_cases() -> Iterator[Case]:
     head = lambda h: nn.FullyConnected(CLASSES)(h)  # noqa: E731
     pairs = ((nn.LSTM, theirs.LSTM), (nn.GRU, theirs.GRU), (nn.RNN, theirs.RNN))
     for our, their in pairs:
-        yield Case(f"{our.__name__} 64-128, batch 32, T 50", shape, lambda x, our=our: head(our(width, return_sequences=False)(x)),
+        yield Case(f"{our.__name__} 64-128, batch 32, T 50", shape,
+                   lambda x, our=our: head(our(width, return_sequences=False)(x)),
                    lambda their=their: made["Last"](their(64, width, batch_first=True), width))
     yield Case("BidirectionalLSTM 64-128, batch 32, T 50", shape,
                lambda x: head(nn.BidirectionalLSTM(width, return_sequences=False)(x)),

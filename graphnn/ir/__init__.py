@@ -11,6 +11,7 @@ from graphnn.ir.graph import Graph, Node, Use, Value
 from graphnn.ir.loc import Loc, scope
 from graphnn.ir.op import Fusion, Op, Sample
 from graphnn.ir.ops.arithmetic import add, div, floordiv, maximum, minimum, mod, mul, pow, sub
+from graphnn.ir.ops.attention import attention as attention
 from graphnn.ir.ops.casting import cast, stop_gradient
 from graphnn.ir.ops.compare import (
     equal,

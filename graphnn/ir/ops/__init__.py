@@ -5,6 +5,7 @@ Modules here import each other as modules and use their attributes late, so the 
 
 from graphnn.ir.ops import (
     arithmetic,
+    attention,
     casting,
     compare,
     composed,

@@ -12,12 +12,11 @@ from graphnn import ir
 from graphnn.errors import DTypeError, ShapeError
 from graphnn.ir.dims import Size
 from graphnn.ir.graph import Value
+from graphnn.ir.ops.attention import LEAST
+from graphnn.ir.types import TensorType
 from graphnn.nn.arguments import as_probability, check_flags, is_number, shown
 from graphnn.nn.layer import Layer
 from graphnn.nn.layers.dropout import dropped
-
-# Stands for -inf at scores that are masked: finite, so that a row with no key at all gives 0 and not NaN.
-LEAST = -1e30
 
 
 @dataclass(eq=False)
@@ -57,9 +56,13 @@ class DotProductAttention(Layer):
 
     def call(self, q: Value, k: Value, v: Value, mask: Value | None = None) -> Any:
         check_attended(q, k, v, "DotProductAttention")
-        s = 1 / math.sqrt(_number(q.shape[-1])) if self.scale is True else 1.0 if self.scale is False else self.scale
+        if not self.return_weights and fits_by_heads(q, k, v, mask):
+            heads = (ir.expand_dims(x, -2) for x in (q, k, v))
+            _allowed(mask, q.type.of_shape((*q.shape[:-1], k.shape[-2])))
+            return ir.squeeze(self._by_heads(*heads, mask=None if mask is None else _of_rank(mask, q.rank, 1)), -2)
+        s = self._scale(q)
         scores = (q * s if s != 1.0 else q) @ ir.matrix_transpose(k)
-        allowed = _allowed(mask, scores)
+        allowed = _allowed(mask, scores.type)
         if mask is not None and mask.dtype is not ir.boolean:
             scores = scores + mask
         if self.causal:
@@ -70,6 +73,28 @@ class DotProductAttention(Layer):
             weights = ir.where(allowed, weights, 0.0)
         y = self._dropped(weights) @ v
         return (y, weights) if self.return_weights else y
+
+    def by_heads(self, q: Value, k: Value, v: Value, mask: Value | None = None) -> Value:
+        """The same for heads side by side: q, k and v are (..., T, heads, size) with equal axes before T, and so is the result; a
+        mask is bool and broadcasts to (..., heads, Tq, Tk)."""
+        _allowed(mask, q.type.of_shape((*q.shape[:-3], q.shape[-2], q.shape[-3], k.shape[-3])))
+        return self.within(self._by_heads, q, k, v, mask=None if mask is None else _of_rank(mask, q.rank, 0))
+
+    def _by_heads(self, q: Value, k: Value, v: Value, mask: Value | None = None) -> Value:
+        by_keys = None if mask is None else ir.matrix_transpose(mask)
+        found = ir.attention(q, k, v, scale=self._scale(q), causal=self.causal, mask=by_keys)
+        if self.dropout_p == 0.0:
+            return found
+        seed, step = self.randomness()
+        shape = (*q.shape[:-3], q.shape[-2], k.shape[-3], q.shape[-3])
+        kept = ir.random_bernoulli(seed, step, shape, 1.0 - self.dropout_p, stream=self.stream())
+        noisy = ir.attention(q, k, v, scale=self._scale(q), causal=self.causal, mask=by_keys, kept=kept, drop=self.dropout_p)
+        return ir.by_mode(training=self.advance(noisy), evaluation=found)
+
+    def _scale(self, q: Value) -> float:
+        if self.scale is True:
+            return 1 / math.sqrt(_number(q.shape[-1]))
+        return 1.0 if self.scale is False else float(self.scale)
 
     def _dropped(self, weights: Value) -> Value:
         if self.dropout_p == 0.0:
@@ -92,6 +117,18 @@ def check_attended(q: Value, k: Value, v: Value, kind: str) -> None:
         raise ShapeError(f"{kind}: queries {q.type} and keys {k.type} differ in size: {q.shape[-1]} and {k.shape[-1]}")
 
 
+def fits_by_heads(q: Value, k: Value, v: Value, mask: Value | None) -> bool:
+    """Whether the op `attention`, which never stores the weights, does it: no numbers are added to the scores, and the axes
+    before T are the same for all."""
+    return (mask is None or mask.dtype is ir.boolean) and q.shape[:-2] == k.shape[:-2] == v.shape[:-2]
+
+
+def _of_rank(mask: Value, rank: int, heads: int) -> Value:
+    """A mask that broadcasts to (..., Tq, Tk) with all axes before these, `heads` more of them the last."""
+    before = (1,) * (rank - mask.rank)
+    return ir.reshape(mask, (*before, *mask.shape[:-2], *(1,) * heads, *mask.shape[-2:]))
+
+
 def _number(size: Size) -> int:
     if not isinstance(size, int) or size < 1:
         raise ShapeError(f"DotProductAttention: scale=True needs a number above 0 for the last axis of the queries, not {size}",
@@ -99,7 +136,7 @@ def _number(size: Size) -> int:
     return size
 
 
-def _allowed(mask: Value | None, scores: Value) -> Value | None:
+def _allowed(mask: Value | None, scores: TensorType) -> Value | None:
     """A mask as bools; one of numbers hides by -inf, or what is as good. Raises when it cannot be broadcast to the scores."""
     if mask is None:
         return None
@@ -107,7 +144,7 @@ def _allowed(mask: Value | None, scores: Value) -> Value | None:
         raise DTypeError(f"DotProductAttention: mask is {mask.type}; it is bool, or {scores.dtype} to be added to the scores")
     fits = mask.rank <= scores.rank and all(a in (1, b) for a, b in zip(mask.shape[::-1], scores.shape[::-1], strict=False))
     if not fits:
-        raise ShapeError(f"DotProductAttention: mask is {mask.type}; it cannot be broadcast to the scores, {scores.type}",
+        raise ShapeError(f"DotProductAttention: mask is {mask.type}; it cannot be broadcast to the scores, {scores}",
                          hint="one that says which keys count, the same for each query, has an axis of 1 before the last")
     return mask if mask.dtype is ir.boolean else ir.greater(mask, LEAST)
 

@@ -12,7 +12,7 @@ from graphnn.ir.types import TensorType
 from graphnn.nn.arguments import as_count, as_probability, check_flags
 from graphnn.nn.initialisers import Init, as_initialiser
 from graphnn.nn.layer import Layer
-from graphnn.nn.layers.attention import DotProductAttention, check_attended
+from graphnn.nn.layers.attention import DotProductAttention, check_attended, fits_by_heads
 from graphnn.nn.layers.dense import FullyConnected
 
 
@@ -79,11 +79,15 @@ class MultiHeadedAttentionModule(Layer):
         check_attended(q, k, v, "MultiHeadedAttentionModule")
         if mask is not None and mask.rank > 2 and mask.rank == q.rank:
             mask = ir.expand_dims(mask, -3)              # the same for all heads
-        heads = (self._split(layer(x)) for layer, x in ((self._query, q), (self._key, k), (self._value, v)))
-        found = ir.swapaxes(self._attention(*heads, mask=mask), -2, -3)          # (..., Tq, heads, value_size)
+        heads = [self._split(layer(x)) for layer, x in ((self._query, q), (self._key, k), (self._value, v))]
+        if fits_by_heads(q, k, v, mask):
+            found = self._attention.by_heads(*heads, mask=mask)                  # (..., Tq, heads, value_size)
+        else:
+            apart = (ir.swapaxes(x, -2, -3) for x in heads)                      # (..., heads, T, size)
+            found = ir.swapaxes(self._attention(*apart, mask=mask), -2, -3)
         joined = ir.reshape(found, (*q.shape[:-1], found.shape[-2] * found.shape[-1]))
         return self._output(joined)
 
     def _split(self, x: Value) -> Value:
-        """(..., T, heads * d) -> (..., heads, T, d)."""
-        return ir.swapaxes(ir.reshape(x, (*x.shape[:-1], self.heads, x.shape[-1] // self.heads)), -2, -3)
+        """(..., T, heads * size) -> (..., T, heads, size)."""
+        return ir.reshape(x, (*x.shape[:-1], self.heads, x.shape[-1] // self.heads))

@@ -3,7 +3,8 @@
 from importlib import import_module
 
 FAMILIES = (
-    "contractions", "fused", "movement", "reduce", "pool", "index", "softmax", "random", "scan", "sparse", "rewire", "words",
+    "attention", "contractions", "fused", "movement", "reduce", "pool", "index", "softmax", "random", "scan", "sparse", "rewire",
+    "words",
 )
 
 for family in FAMILIES:
