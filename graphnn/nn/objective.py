@@ -116,7 +116,7 @@ class Objective:
         if ids.rank == real.rank:
             whole = targets.dtype.kind in "biu" or bool(np.all(targets == np.floor(targets)))
             return ids if whole else real
-        column = targets.ndim == real.rank and targets.shape[-1] == 1 != real.shape[-1]
+        column = targets.ndim == real.rank > 1 and targets.shape[-1] == 1 != real.shape[-1]
         return ids if column or targets.ndim == ids.rank else real
 
     def classes(self, class_weight: Any) -> tuple[tuple[float, ...] | None, ...]:
