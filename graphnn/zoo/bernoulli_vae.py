@@ -15,9 +15,7 @@ from graphnn.nn.arguments import Padding, Pair, as_count, as_padding, as_pair, i
 from graphnn.nn.data import Gatherer, check_batch_size, epoch_order, minibatches
 from graphnn.nn.initialisers import Init, as_initialiser
 from graphnn.nn.optimisers import as_optimiser
-from graphnn.zoo.network import Network, as_examples, as_real
-
-BATCH = 256                                              # of what is only looked at
+from graphnn.zoo.network import PART, Network, as_examples, as_real
 
 CHECKS: tuple[tuple[str, Callable[[Any, str], Any]], ...] = (
     ("T", as_count), ("hidden_features", as_count), ("out_channels", as_count), ("kernel_size", as_pair), ("stride", as_pair),
@@ -215,8 +213,8 @@ class BernoulliVAE(Network):
         exe = self["evaluate"]
         generator = self._generator(seed, "evaluate")
         sums = np.zeros(3)
-        for start in range(0, len(x), BATCH):
-            part = x[start : start + BATCH]
+        for start in range(0, len(x), PART):
+            part = x[start : start + PART]
             for _ in range(max(draws, 1)):
                 noise = generator.standard_normal((len(part), self.T)) if draws else np.zeros((len(part), self.T))
                 sums += len(part) * np.array(exe(part, noise.astype(part.dtype)), np.float64)
@@ -226,16 +224,16 @@ class BernoulliVAE(Network):
 
     def encode(self, x: Any) -> tuple[np.ndarray, np.ndarray]:
         """The codes of images: their mean and the logarithm of their variance, (N, T) each."""
-        mean, log_var = self._batched("encode", self._images(x, "encode: x"))
+        mean, log_var = self._in_parts("encode", self._images(x, "encode: x"))
         return mean, log_var
 
     def decode(self, t: Any) -> np.ndarray:
         """The images of codes t (N, T): for each pixel the probability that it is 1."""
-        return self._batched("decode", as_examples(t, (self.T,), "BernoulliVAE.decode: t", self.dtype))[0]
+        return self._in_parts("decode", as_examples(t, (self.T,), "BernoulliVAE.decode: t", self.dtype))[0]
 
     def reconstruct(self, x: Any) -> np.ndarray:
         """The images of the mean codes of images: decode(encode(x)[0])."""
-        return self._batched("reconstruct", self._images(x, "reconstruct: x"))[0]
+        return self._in_parts("reconstruct", self._images(x, "reconstruct: x"))[0]
 
     def generate(self, n: int, seed: int = 0) -> np.ndarray:
         """n new images, of codes drawn from N(0, 1). Another seed gives others, the same seed the same."""
@@ -245,13 +243,6 @@ class BernoulliVAE(Network):
     def _generator(self, seed: int, what: str) -> np.random.Generator:
         key = [self.state.seed, as_count(seed, f"BernoulliVAE.{what}: seed", 0)]
         return np.random.Generator(np.random.Philox(key=key))
-
-    def _batched(self, name: str, x: np.ndarray) -> list[np.ndarray]:
-        """The outputs of a graph for all of x, BATCH at a time."""
-        exe = self[name]
-        parts = [exe(x[start : start + BATCH]) for start in range(0, len(x), BATCH)]
-        several = [part if isinstance(part, tuple) else (part,) for part in parts]
-        return [np.concatenate(each) for each in zip(*several, strict=True)]
 
     def _images(self, x: Any, what: str, shape: Sequence[int] | None = None) -> np.ndarray:
         """x as images of the network's dtype and size, each pixel in [0, 1]."""

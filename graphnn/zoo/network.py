@@ -35,6 +35,9 @@ from graphnn.nn.progress import Progress
 Numbers = Mapping[str, Any]                              # floats, or arrays of one number
 Run = Callable[[int, int], Iterator[tuple[int, Numbers]]]
 
+PART = 256
+"""How many examples a graph that only looks at them is given at a time: memory does not grow with how many there are."""
+
 # Whether a network is made for a file, which has its graphs and arrays: it makes none, however large its arguments say they are.
 _loading: ContextVar[bool] = ContextVar("graphnn_network_loading", default=False)
 
@@ -112,6 +115,14 @@ class Network(Bundle):
         if not self.graphs:
             raise VerifyError(f"{self.name} has no graphs yet: what they are depends on the data", hint="call fit first")
         return super()._graph(name)
+
+    def _in_parts(self, name: str, x: Any) -> list[np.ndarray]:
+        """The outputs of a graph of one input for all examples of x, PART at a time. Raises as `run` does."""
+        (value,), exe = self._graph(name).by_role("input"), self[name]
+        x = as_declared(x, value.type, f"input {value.name!r}")
+        parts = [exe(x[start : start + PART]) for start in range(0, max(len(x), 1), PART)]
+        several = [part if isinstance(part, tuple) else (part,) for part in parts]
+        return [np.concatenate(each) for each in zip(*several, strict=True)]
 
     def add(self, graphs: Mapping[str, Graph]) -> None:
         if not _loading.get():

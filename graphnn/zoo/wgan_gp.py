@@ -277,11 +277,11 @@ class WGAN_GP(Network):
 
     def generate(self, z: Any) -> np.ndarray:
         """The examples of codes z (n, latent_dim)."""
-        return self.run("generate", z)
+        return self._in_parts("generate", z)[0]
 
     def score(self, x: Any) -> np.ndarray:
         """The critic's scores (n,) of examples: the higher, the more like those it was shown. Only differences mean something."""
-        return self.run("score", x)
+        return self._in_parts("score", x)[0]
 
 
 def _as_shape(shape: Any, form: str) -> tuple[int, ...]:

@@ -217,6 +217,10 @@ def test_samples_depend_on_their_seed_alone() -> None:
     np.testing.assert_array_equal(gan.sample(4, seed=3), gan.sample(4, seed=3))
     np.testing.assert_array_equal(gan.sample(4, seed=3)[:2], gan.sample(2, seed=3))
     assert (gan.sample(4, seed=3) != gan.sample(4, seed=4)).all()
+    many = gan.sample(600, seed=3)                       # made in parts
+    assert many.shape == (600, 2)
+    np.testing.assert_array_equal(many[:4], gan.sample(4, seed=3))
+    np.testing.assert_array_equal(gan.score(many)[590:], gan.score(many[590:]))
     bounded = small(shape=(2,), output_activation="sigmoid").sample(50)
     assert ((bounded > 0) & (bounded < 1)).all()
 
