@@ -339,3 +339,9 @@ def test_errors_when_called(call: Any, error: type[Exception], words: list[str])
         call()
     for word in words:
         assert word in notes(caught.value)
+
+
+def test_stacked_layers_are_not_transposed_between() -> None:
+    x = gnn.Input(("T", 3), name="x")
+    exe = gnn.compile(gnn.Graph.of("stack", [x], [nn.LSTM(4, num_layers=3)(x)]))
+    assert [node.op.name for node in exe.graph.nodes].count("transpose") == 2
