@@ -20,8 +20,8 @@ from graphnn.runtime.kernels.copy import copy_row
 from graphnn.runtime.lowering import Lowering, lowers
 from graphnn.runtime.row import Arg, Kernel, Row
 
-TILE = 16                   # positions, at least; a step has at most TILES tiles
-TILES = 8
+TILE = 12                   # positions, at least; a step has at most TILES tiles
+TILES = 16
 PARTS = 8                   # a power of two
 CHECKED = 1 << 10           # positions a tile, about
 _BUILDERS = "graphnn.runtime.kernels.words"
