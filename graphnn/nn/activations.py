@@ -251,12 +251,12 @@ class GELU(ActivationLayer):
     def call(self, x: Value) -> Value:
         if self.approximate == "none":
             return ir.gelu(x)
-        # (1 + tanh(u)) / 2 = sigmoid(2 u), of |u| turned negative: derivatives lose no digits where it is nearly 1.
+        # (1 + tanh(u)) / 2 = sigmoid(2 u) = 1 - sigmoid(-2 u): of negative numbers, derivatives lose no digits.
         positive = ir.greater(x, 0.0)
         z = ir.clip(x, -GELU_IS_LINEAR, GELU_IS_LINEAR)                     # its powers overflow for no x
         twice_u = math.sqrt(8.0 / math.pi) * (z + 0.044715 * (z * z * z))
-        rest = x * ir.sigmoid(ir.where(positive, -twice_u, twice_u))
-        return ir.where(positive, x - rest, rest)
+        rest = ir.sigmoid(ir.where(positive, -twice_u, twice_u))
+        return x * ir.where(positive, 1.0 - rest, rest)
 
 
 @dataclass(eq=False)
@@ -285,7 +285,7 @@ class Mish(ActivationLayer):
         e = ir.exp(ir.clip(x, MISH_IS_ZERO, MISH_IS_LINEAR))
         n = e * (e + 2.0)
         r = 2.0 / (n + 2.0)
-        return ir.where(ir.greater(x, 0.0), x - x * r, 0.5 * x * (n * r))
+        return x * ir.where(ir.greater(x, 0.0), 1.0 - r, 0.5 * (n * r))
 
 
 @dataclass(eq=False)

@@ -141,6 +141,14 @@ def test_no_finite_number_makes_a_nan(text: str) -> None:
             assert np.isfinite(result).all(), (real, result)
 
 
+@pytest.mark.parametrize("text", ["relu", "gelu", "gelu(approximate='tanh')", "silu", "mish", "soft_plus", "elu", "hard_swish"])
+def test_infinity_stays(text: str) -> None:
+    x = gnn.Input((), name="x")
+    for backend in ("numpy", "numba"):
+        graph = gnn.Graph.of("f", [x], [read_activation(text)(x)])
+        assert gnn.compile(graph, backend=backend)(np.array([np.inf], np.float32))[0] == np.inf
+
+
 @pytest.mark.parametrize("text", [*CASES, "exponential"])
 def test_gradients_against_finite_differences(text: str) -> None:
     x = np.array([[-4.2, -2.7, -1.3, -0.4, 0.3], [0.7, 1.4, 2.2, 2.8, 4.1]])
