@@ -28,7 +28,7 @@ from graphnn.nn.history import History
 from graphnn.nn.objective import Objective
 from graphnn.nn.optimisers import Optimizer, as_optimiser
 from graphnn.nn.outputs import Outputs, given_values, named_outputs, named_values
-from graphnn.nn.sources import Arrays, as_source, as_validation
+from graphnn.nn.sources import Arrays, Batches, as_source, as_validation
 from graphnn.nn.training import Training
 from graphnn.runtime.compile import check_backend, compile_graph
 from graphnn.runtime.executable import Executable
@@ -266,6 +266,9 @@ class Model(Filed):
         source = as_source(x, y, sample_weight, door, batch_size=batch_size, drop_last=drop_last, steps=steps_per_epoch,
                            seed=self.state.seed if shuffle else None)
         validation = as_validation(validation_data, Door(self.inputs, training.objective), batch_size)
+        for data in (source, validation):
+            if isinstance(data, Batches):
+                data.check(epochs)
         numbers = training.objective.totals().numbers()
         called.check(numbers if validation is None else numbers | {f"val_{name}": value for name, value in numbers.items()})
         if isinstance(source, Arrays):                   # a graph that cannot be built is an error before the first callback

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from graphnn.nn.batches import Batch, Door
 from graphnn.nn.data import Gatherer, check_batch_size, epoch_order, minibatches
 
 BATCH_SIZE = 32
+_ANEW = "give a list, or a function that makes a new generator each time; for training data, steps_per_epoch does too"
 
 
 class Arrays:
@@ -74,9 +75,14 @@ class Batches:
 
     examples: int | None = None
 
-    def __init__(self, batches: Iterable[Any] | Callable[..., Any], door: Door, steps: int | None) -> None:
-        self._given, self.door, self.steps = batches, door, steps
+    def __init__(self, batches: Iterable[Any] | Callable[..., Any], door: Door, steps: int | None, what: str) -> None:
+        self._given, self.door, self.steps, self.what = batches, door, steps, what
         self._iterator: Iterator[Any] | None = None
+
+    def check(self, epochs: int) -> None:
+        """Raise VerifyError for a generator that would have to be gone through more than once."""
+        if epochs > 1 and self.steps is None and isinstance(self._given, Generator):
+            raise VerifyError(f"{self.what} is a generator, which can be gone through once, not for {epochs} epochs", hint=_ANEW)
 
     def _start(self) -> Iterator[Any]:
         return iter(self._given() if callable(self._given) else self._given)
@@ -88,9 +94,7 @@ class Batches:
                 yield self._batch(item)
                 count += 1
             if not count:
-                raise VerifyError(f"the data gave no batch for epoch {epoch + 1}",
-                                  hint="a generator can be gone through once: give steps_per_epoch, a list, or a function that "
-                                       "makes a new generator")
+                raise VerifyError(f"{self.what} gave no batch for epoch {epoch + 1}", hint=_ANEW)
             return
         for step in range(self.steps):
             yield self._batch(self._next(epoch, step))
@@ -102,7 +106,7 @@ class Batches:
             self._iterator = self._start()
             item = next(self._iterator, end)
         if item is end:
-            raise VerifyError(f"the data ended in epoch {epoch + 1} after {step} of {self.steps} steps",
+            raise VerifyError(f"{self.what} ended in epoch {epoch + 1} after {step} of {self.steps} steps",
                               hint="give fewer steps_per_epoch or epochs, or a list or function to start anew from")
         return item
 
@@ -114,7 +118,7 @@ Source = Arrays | Examples | Batches
 
 
 def as_source(x: Any, y: Any, sample_weight: Any, door: Door, *, batch_size: int | None, default_size: int = BATCH_SIZE,
-              seed: int | None = None, drop_last: bool = False, steps: int | None = None) -> Source:
+              seed: int | None = None, drop_last: bool = False, steps: int | None = None, what: str = "the data") -> Source:
     """The batches that the arguments of fit or evaluate mean. `seed` shuffles."""
     size = default_size if batch_size is None else check_batch_size(batch_size)
     if y is not None or _is_array_like(x, bool(door.objective.terms)):
@@ -132,7 +136,7 @@ def as_source(x: Any, y: Any, sample_weight: Any, door: Door, *, batch_size: int
                           "batches")
     if batch_size is not None or drop_last:
         raise VerifyError("batch_size and drop_last are for arrays and data sets; an iterable gives whole batches")
-    return Batches(x, door, None if steps is None else as_count(steps, "steps_per_epoch"))
+    return Batches(x, door, None if steps is None else as_count(steps, "steps_per_epoch"), what)
 
 
 def as_validation(given: Any, door: Door, batch_size: int | None) -> Source | None:
@@ -142,7 +146,7 @@ def as_validation(given: Any, door: Door, batch_size: int | None) -> Source | No
     is_batches = isinstance(given, list) and bool(given) and isinstance(given[0], tuple)
     if not door.objective.terms or is_batches or not isinstance(given, (tuple, list, np.ndarray, str)):
         sized = _is_array_like(given, bool(door.objective.terms)) or _is_data_set(given)
-        return as_source(given, None, None, door, batch_size=batch_size if sized else None)
+        return as_source(given, None, None, door, batch_size=batch_size if sized else None, what="validation_data")
     if isinstance(given, (np.ndarray, str)) or len(given) not in (2, 3):
         raise VerifyError("validation_data is not a pair (x, y)", hint="or (x, y, sample_weight), or an iterable of batches")
     return as_source(given[0], given[1], given[2] if len(given) == 3 else None, door, batch_size=batch_size)

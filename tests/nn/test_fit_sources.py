@@ -113,10 +113,16 @@ def test_steps_per_epoch_goes_on_and_starts_anew() -> None:
 
 def test_a_generator_that_ends() -> None:
     model = compiled()
+    for data in ({"x": batches()}, {"x": list(batches()), "validation_data": batches()}):
+        with pytest.raises(VerifyError, match="is a generator, which can be gone through once, not for 2 epochs") as caught:
+            model.fit(**data, epochs=2, verbose=False)
+        assert "steps_per_epoch" in notes(caught.value)
+    assert model.epoch == 0
     with pytest.raises(VerifyError, match="the data gave no batch for epoch 2") as caught:
-        model.fit(batches(), epochs=2, verbose=False)
-    assert "steps_per_epoch" in notes(caught.value)
+        model.fit(iter(list(batches())), epochs=2, verbose=False)
     assert model.epoch == 1                                          # the first epoch is whole
+    with pytest.raises(VerifyError, match="validation_data gave no batch"):
+        model.fit(list(batches()), validation_data=iter([]), verbose=False)
     with pytest.raises(VerifyError, match="the data ended in epoch 2 after 3 of 5 steps"):
         model.fit(batches(), steps_per_epoch=5, verbose=False)
     with pytest.raises(VerifyError, match="gave no batch"):
