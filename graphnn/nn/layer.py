@@ -67,6 +67,9 @@ class Layer:
         Options are values or None."""
         given = (*inputs, *(value for value in options.values() if value is not None))
         kind = type(self).__name__
+        if "_begun" not in vars(self):
+            raise VerifyError(f"{kind} was not made as a layer is", hint="call super().__post_init__() in its __post_init__, or "
+                                                                         "super().__init__() in its __init__")
         for value in given:
             if not isinstance(value, Value):
                 several = isinstance(value, (tuple, list))

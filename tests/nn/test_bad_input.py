@@ -325,3 +325,20 @@ def test_a_layer_called_on_too_few_or_too_many(call: Any, words: list[str]) -> N
     with pytest.raises(VerifyError) as caught:
         call(gnn.Input((4,), name="x"))
     says(caught, *words)
+
+
+class Init(nn.Layer):
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+class Post(nn.Layer):
+    def __post_init__(self) -> None:
+        self.size = 3
+
+
+@pytest.mark.parametrize("layer", [Init(3), Post()], ids=["init", "post-init"])
+def test_a_layer_of_ones_own_that_leaves_out_what_layers_begin_with(layer: nn.Layer) -> None:
+    with pytest.raises(VerifyError, match="was not made as a layer is") as caught:
+        layer(gnn.Input((4,), name="x"))
+    says(caught, "super().__init__()", "super().__post_init__()")
