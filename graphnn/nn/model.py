@@ -387,8 +387,3 @@ class Model(Filed):
         shapes = " -> ".join(", ".join(str(v.type) for v in vs) for vs in (self.inputs, self.outputs))
         frozen = len(self.parameters) - len(self.trainable)
         return f"<Model {self.name}: {shapes}, {len(self.parameters)} parameters{f', {frozen} frozen' if frozen else ''}>"
-
-
-def load(path: str | Path, *, backend: str = "numba") -> Model:
-    """The model saved at `path`: graph and weights, no code. Raises FileFormatError for anything else."""
-    return Model.load(path, backend=backend)
