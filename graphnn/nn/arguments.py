@@ -63,13 +63,17 @@ def as_probability(value: Any, what: str, *, closed: bool = False) -> float:
     return float(value)
 
 
+def as_flag(value: Any, what: str) -> bool:
+    """`value` as a Python bool. Raises ShapeError unless it is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ShapeError(f"{what} is {shown(value)}; it is True or False")
+    return bool(value)
+
+
 def check_flags(thing: Any, *arguments: str) -> None:
     """Make these arguments of a layer Python bools. Raises ShapeError unless they are True or False."""
     for argument in arguments:
-        value = getattr(thing, argument)
-        if not isinstance(value, (bool, np.bool_)):
-            raise ShapeError(f"{type(thing).__name__}: {argument} is {shown(value)}; it is True or False")
-        setattr(thing, argument, bool(value))
+        setattr(thing, argument, as_flag(getattr(thing, argument), f"{type(thing).__name__}: {argument}"))
 
 
 def check_word(thing: Any, argument: str, *words: str) -> None:

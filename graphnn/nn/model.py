@@ -17,7 +17,7 @@ from graphnn.ir.ops.inputs import placeholder
 from graphnn.ir.types import DType, DTypeLike, TensorType, as_dtype, as_shape
 from graphnn.ir.verify import verify
 from graphnn.nn import fitting, looking, saving, weights
-from graphnn.nn.arguments import as_count
+from graphnn.nn.arguments import as_count, as_flag
 from graphnn.nn.batches import Door, input_arrays
 from graphnn.nn.callbacks import Callbacks
 from graphnn.nn.data import check_batch_size
@@ -262,6 +262,7 @@ class Model(Filed):
         """
         training = self._need_training("fit")
         epochs, called = as_count(epochs, "fit: epochs", 0), Callbacks(callbacks)
+        shuffle, drop_last = as_flag(shuffle, "fit: shuffle"), as_flag(drop_last, "fit: drop_last")
         door = Door(self.inputs, training.objective, class_weight)
         source = as_source(x, y, sample_weight, door, batch_size=batch_size, drop_last=drop_last, steps=steps_per_epoch,
                            seed=self.state.seed if shuffle else None)

@@ -11,7 +11,7 @@ import numpy as np
 import graphnn as gnn
 from graphnn import nn
 from graphnn.errors import NumericsError, ShapeError
-from graphnn.nn.arguments import Padding, Pair, as_count, as_padding, as_pair, is_whole
+from graphnn.nn.arguments import Padding, Pair, as_count, as_flag, as_padding, as_pair, is_whole
 from graphnn.nn.data import Gatherer, check_batch_size, epoch_order, minibatches
 from graphnn.nn.initialisers import Init, as_initialiser
 from graphnn.nn.optimisers import as_optimiser
@@ -188,7 +188,7 @@ class BernoulliVAE(Network):
         """
         x = self._images(x, "fit: x")
         validation = None if validation_data is None else self._images(validation_data, "fit: validation_data", x.shape[1:])
-        batch_size = check_batch_size(batch_size)
+        batch_size, shuffle = check_batch_size(batch_size), as_flag(shuffle, "fit: shuffle")
         if not self.graphs:
             self._build(x.shape[1:])
 

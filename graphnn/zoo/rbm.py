@@ -12,7 +12,7 @@ from graphnn import ir
 from graphnn.errors import NumericsError, ShapeError, VerifyError
 from graphnn.ir.graph import Graph, Value
 from graphnn.ir.ops.inputs import state
-from graphnn.nn.arguments import as_count, is_number
+from graphnn.nn.arguments import as_count, as_flag, is_number
 from graphnn.nn.data import Gatherer, check_batch_size, epoch_order, minibatches
 from graphnn.nn.door import as_array, as_declared, check_finite
 from graphnn.nn.history import History
@@ -124,6 +124,7 @@ class RBM(Network):
         ShapeError, DTypeError or NumericsError for data that does not fit; nothing is trained then.
         """
         data, batch_size = self._examples_of(x, "x"), check_batch_size(batch_size)
+        shuffle, drop_last = as_flag(shuffle, "RBM: shuffle"), as_flag(drop_last, "RBM: drop_last")
         count = len(data) - len(data) % batch_size if drop_last else len(data)
         if not count:
             raise ShapeError(f"RBM: drop_last leaves nothing: {len(data)} examples are less than a batch of {batch_size}")

@@ -184,6 +184,7 @@ def test_compile(arguments: dict[str, Any], words: list[str]) -> None:
 @pytest.mark.parametrize(("arguments", "words"), [
     ({"batch_size": 0}, ["batch_size is 0"]), ({"batch_size": "all"}, ["batch_size is 'all'"]),
     ({"batch_size": 2.5}, ["batch_size is 2.5"]),
+    ({"shuffle": "no"}, ["fit: shuffle is 'no'"]), ({"drop_last": 1}, ["fit: drop_last is 1"]),
     ({"epochs": -1}, ["epochs is -1"]), ({"epochs": 1.5}, ["epochs is 1.5"]),
     ({"validation_data": X}, ["validation_data", "pair (x, y)"]),
 ], ids=str)

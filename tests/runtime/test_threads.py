@@ -198,14 +198,14 @@ from tests.runtime.test_executor import build, sample, where
 counts = np.zeros(16, np.int64)
 table = build([(sample("count_visits"), [where(counts), 1], 16), (sample("busy", turns=200), [], 16)])
 table.run(3)
-main = os.getpid()
+main, caught = os.getpid(), 0
 def interrupt():
-    for _ in range(20):
+    until = time.monotonic() + 20
+    while caught < 10 and time.monotonic() < until:
         time.sleep(0.01)
         os.kill(main, signal.SIGINT)
 interrupter = threading.Thread(target=interrupt)
 interrupter.start()
-caught = 0
 while interrupter.is_alive():
     try:
         while interrupter.is_alive():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphnn.errors import ShapeError
-from graphnn.nn.arguments import as_count
+from graphnn.nn.arguments import as_count, as_flag
 
 
 def minibatch(x: Any, batch_size: int = 256, shuffle: bool = True, *,
@@ -27,9 +27,7 @@ def minibatch(x: Any, batch_size: int = 256, shuffle: bool = True, *,
     if not hasattr(x, "__len__") or getattr(x, "shape", (1,)) == ():
         raise ShapeError(f"x is a {type(x).__name__}; it must be an array or sequence of examples")
     batch_size, size = as_count(batch_size, "batch_size"), len(x)
-    if not isinstance(shuffle, (bool, np.bool_)):
-        raise ShapeError(f"shuffle is {shuffle!r}; it is True or False")
-    if shuffle and not isinstance(rng, np.random.Generator):
+    if as_flag(shuffle, "shuffle") and not isinstance(rng, np.random.Generator):
         raise ShapeError(f"rng is {rng!r}; shuffling needs a generator, as np.random.default_rng(0)")
     order = rng.permutation(size) if shuffle and rng is not None else np.arange(size)
     return (order[start:start + batch_size] for start in range(0, size, batch_size)), -(-size // batch_size)
