@@ -4,11 +4,14 @@ Numba translates and types the Python function (numba_assembly.py); the LLVM mod
 optimised once, by LLVM, for the CPU of the `InstructionSet`. So a kernel takes half the time of `numba.cfunc`, is free
 of Numba's wrappers and runtime, and can be made for a lesser CPU than this one.
 
-`lower` needs Numba and is Python; `generate` needs LLVM alone and releases the GIL: the store overlaps the two.
+`lower` needs Numba and is Python; `generate` needs LLVM alone and releases the GIL: the store overlaps the two. llvmlite lets one
+thread at a time into LLVM, for the sake of modules that share a context. Here each kernel has a context and a target machine of
+its own, which is what LLVM asks of threads, so the two long calls go past that lock.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import inspect
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
+from llvmlite.binding import ffi
 from numba.core import cgutils, errors, types
 
 from graphnn.errors import KernelStoreError
@@ -105,37 +109,52 @@ def describe(kernel: Kernel) -> str:
 
 
 @cache
-def target_machine(isa: InstructionSet) -> llvm.TargetMachine:
-    """LLVM's back end for an instruction set."""
+def _initialize() -> None:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    target = llvm.Target.from_triple(isa.llvm_triple)
-    return target.create_target_machine(
+
+
+def _target_machine(isa: InstructionSet) -> llvm.TargetMachine:
+    """LLVM's back end for an instruction set; for one thread."""
+    _initialize()
+    return llvm.Target.from_triple(isa.llvm_triple).create_target_machine(
         cpu=isa.llvm_cpu, features=isa.llvm_features, opt=3, reloc="pic", codemodel="default"
     )
 
 
+def _without_lock(name: str) -> Any:
+    """A function of llvmlite's library; where llvmlite has no lock around it any more, as it is."""
+    function = getattr(ffi.lib, name)
+    return getattr(function, "_cfn", function)
+
+
+def _object_code(machine: llvm.TargetMachine, module: llvm.ModuleRef) -> bytes:
+    """As `machine.emit_object(module)`."""
+    with ffi.OutputString() as error:
+        buffer = _without_lock("LLVMPY_TargetMachineEmitToMemory")(machine, module, 1, error)
+        if not buffer:
+            raise KernelStoreError(f"LLVM cannot make object code: {error}")
+    try:
+        return ctypes.string_at(ffi.lib.LLVMPY_GetBufferStart(buffer), ffi.lib.LLVMPY_GetBufferSize(buffer))
+    finally:
+        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
+
+
 def generate(lowered: Lowered, isa: InstructionSet) -> Compiled:
     """Optimise for `isa`, emit object code, and refuse a kernel that is not pure."""
-    machine = target_machine(isa)
-    module = llvm.parse_assembly(lowered.assembly[0] + _CALL_BY_TABLE)
-    for part in lowered.assembly[1:]:
-        module.link_in(llvm.parse_assembly(part))
-    for function in module.functions:
-        if function.is_declaration:
-            if not function.name.startswith("llvm."):
-                function.add_function_attribute("nonlazybind")
-        elif function.name != lowered.symbol:
-            function.linkage = "internal"
-    for variable in module.global_variables:
-        if not variable.is_declaration:
-            variable.linkage = "internal"
-    options = llvm.create_pipeline_tuning_options(speed_level=3)
-    options.loop_vectorization = True
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
-    module.verify()
-    code = machine.emit_object(module)
+    # Closed in this order, also after an error: a module that outlives its context, as garbage may, ends the process.
+    with llvm.create_context() as context, llvm.parse_assembly(lowered.assembly[0] + _CALL_BY_TABLE, context) as module:
+        for part in lowered.assembly[1:]:
+            with llvm.parse_assembly(part, context) as linked:
+                module.link_in(linked)
+        _hide_all_but(lowered.symbol, module)
+        machine = _target_machine(isa)
+        options = llvm.create_pipeline_tuning_options(speed_level=3)
+        options.loop_vectorization = True
+        with llvm.create_pass_builder(machine, options) as builder, builder.getModulePassManager() as passes:
+            _without_lock("LLVMPY_RunNewModulePassManager")(passes, module, builder)
+        module.verify()
+        code, assembly = _object_code(machine, module), str(module)
     foreign = [name for name in undefined_symbols(code) if name not in ALLOWED_SYMBOLS]
     if foreign:
         why = "it may raise" if _RAISES in foreign else "write it with graphnn.runtime.intrinsics"
@@ -143,4 +162,17 @@ def generate(lowered: Lowered, isa: InstructionSet) -> Compiled:
             f"kernel {describe(lowered.kernel)} is not pure, its code refers to {', '.join(foreign)}: {why}"
         )
     header = f"# {describe(lowered.kernel)}, signature {lowered.kernel.signature}, for {isa.name} ({isa.llvm_cpu})\n"
-    return Compiled(code, str(module), header + lowered.source)
+    return Compiled(code, assembly, header + lowered.source)
+
+
+def _hide_all_but(symbol: str, module: llvm.ModuleRef) -> None:
+    """Make all that a module defines its own, but the entry point; so LLVM drops what is not called."""
+    for function in module.functions:
+        if function.is_declaration:
+            if not function.name.startswith("llvm."):
+                function.add_function_attribute("nonlazybind")
+        elif function.name != symbol:
+            function.linkage = "internal"
+    for variable in module.global_variables:
+        if not variable.is_declaration:
+            variable.linkage = "internal"

@@ -28,6 +28,8 @@ _lock = threading.RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
+_MOST_LLVM_THREADS = 8                # Numba, which is Python, does not keep more busy
+
 _known: dict[tuple[Kernel, str], int] = {}
 _loaded: dict[str, int] = {}
 _engine: Any = None
@@ -78,7 +80,7 @@ def _symbol(key: str) -> str:
 def _compile_all(
     wanted: dict[str, Kernel], isa: InstructionSet, keep: Callable[[str, Compiled], None]
 ) -> dict[str, bytes]:
-    """Compile kernels; LLVM works on one in a second thread while Numba, which is Python, types the next."""
+    """Compile kernels; LLVM works on some in other threads while Numba, which is Python, types the next."""
     from concurrent.futures import Future, ThreadPoolExecutor
 
     from graphnn.runtime import kernel_compiler
@@ -92,9 +94,9 @@ def _compile_all(
     collecting = gc.isenabled()
     gc.disable()  # Numba makes so many objects that looking for garbage among them takes a quarter of its time
     try:
-        with ThreadPoolExecutor(1, "graphnn-llvm") as llvm_thread:
+        with ThreadPoolExecutor(min(_MOST_LLVM_THREADS, os.cpu_count() or 1), "graphnn-llvm") as llvm_threads:
             for key, kernel in wanted.items():
-                jobs[key] = llvm_thread.submit(finish, key, kernel_compiler.lower(kernel, _symbol(key)))
+                jobs[key] = llvm_threads.submit(finish, key, kernel_compiler.lower(kernel, _symbol(key)))
     finally:
         if collecting:
             gc.enable()
