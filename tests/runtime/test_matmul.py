@@ -22,7 +22,7 @@ TOLERANCE = {"f32": 2e-6, "f64": 4e-15}
 SIZES = [
     (1, 1, 1), (1, 5, 33), (2, 1, 17), (3, 3, 10), (4, 7, 200), (5, 64, 31), (7, 2, 129), (13, 33, 64), (14, 100, 32),
     (15, 20, 1), (16, 16, 16), (17, 700, 40), (29, 9, 65), (33, 1, 33), (64, 64, 64), (100, 1100, 48), (200, 3, 16),
-    (3, 4096, 5), (9, 0, 12), (300, 20, 96),
+    (3, 4096, 5), (9, 0, 12), (300, 20, 96), (37, 1024, 150), (1024, 29, 129),   # the last two: rows a multiple of 4 KB apart
 ]  # fmt: skip
 TRANSPOSES = [(False, False), (True, False), (False, True), (True, True)]
 
@@ -81,7 +81,8 @@ def test_an_empty_result_needs_no_rows(sizes):
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("transposed", TRANSPOSES)
-@pytest.mark.parametrize("sizes", [(1, 33, 50), (5, 17, 10), (31, 40, 33), (60, 600, 37), (90, 5, 1), (2, 3000, 7)])
+@pytest.mark.parametrize("sizes", [(1, 33, 50), (5, 17, 10), (31, 40, 33), (60, 600, 37), (90, 5, 1), (2, 3000, 7),
+                                   (21, 1024, 131)])
 def test_nothing_is_read_or_written_beyond_the_arrays(sizes, transposed, dtype):
     rng = np.random.default_rng(2)
     m, k, n = sizes

@@ -39,6 +39,8 @@ _BOX_COLS = 1024
 _FEW_ROWS = 8
 # Columns, in bytes, that fill no more than a usual vector.
 _FEW_COLS = 64
+# Addresses a multiple of so many bytes apart share the sets of a usual first-level cache, which has room for few of them.
+_SAME_SETS = 4096
 # What it costs to bring a byte of B to a matrix-vector product, in floating-point operations.
 _FLOPS_A_BYTE = 2
 
@@ -232,7 +234,9 @@ def _boxes(c: Contraction, isa: InstructionSet) -> Boxes:
     edge = n % panel != 0 and not masked(isa)
     far = k * n * size > 2 << 20 and m >= 4 * tallest
     pack = not c.b_panel and (edge or c.b_col != 1 or far)
-    stage = min(c.window.strides[1:]) != 1
+    # A is copied closer together where its rows, or those of its transpose, would be in each other's way in the cache.
+    crowded = max(c.window.strides[1:]) * size % _SAME_SETS == 0 and m > _FEW_ROWS and n >= 4 * panel
+    stage = min(c.window.strides[1:]) != 1 or crowded
 
     panels = ceildiv(n, panel)
     rows_first = 1 if pack or stage else 2  # boxes are wide or tall where something is copied for each of them
